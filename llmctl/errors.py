@@ -1,0 +1,56 @@
+"""The errors that a user can meet, each one line, each with its exit code.
+
+    LlmctlError        1  the run failed
+    |- RecipeError     2  the recipe or the command line is wrong (says file:line)
+    |- InputError      2  a file that the recipe names is wrong (says file:line)
+    |- MissingError    3  an extra, a GPU or a service is missing (says the command that fixes it)
+    |- GateError       4  a quality gate failed
+    `- InconclusiveError 5  a gate cannot be decided, or too much went unmeasured
+
+An interrupted run ends with 130. Anything else is our own mistake and shows a traceback.
+"""
+
+from __future__ import annotations
+
+INTERRUPTED = 130
+
+
+class LlmctlError(Exception):
+    """A run that failed for a reason that a user can act on."""
+
+    exit_code = 1
+
+
+class RecipeError(LlmctlError):
+    """The recipe or an option is wrong; the message may have one line per mistake."""
+
+    exit_code = 2
+
+
+class InputError(LlmctlError):
+    """An input file cannot be used as what the recipe says it is."""
+
+    exit_code = 2
+
+
+class MissingError(LlmctlError):
+    """Something has to be installed or started first."""
+
+    exit_code = 3
+
+
+class GateError(LlmctlError):
+    """A measured quality is below what the recipe asks."""
+
+    exit_code = 4
+
+
+class InconclusiveError(LlmctlError):
+    """A gate cannot be decided from what was measured."""
+
+    exit_code = 5
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install 'llmctl-toolkit[{extra}]'"

@@ -1,0 +1,138 @@
+"""Backends: `kind: sentence` in a recipe loads `sentence.py` from its room.
+
+A room is a package such as `llmctl.rag.chunkers`. Its `base.py` holds one class that derives from
+`Backend` and states the promise; every other file holds one subclass and is named as its `kind`.
+Packages elsewhere join through an entry-point group of the room's name, read only on a miss.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from llmctl.words import nearest
+
+
+class Backend(BaseModel):
+    """A frozen description of one method; what is alive is what its methods yield."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    needs: ClassVar[dict[str, str]] = {}
+    """Distribution name -> extra that installs it; checked before a stage runs."""
+
+    @property
+    def kind(self) -> str:
+        """The name in the recipe: the file's name."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """A backend of this room from `kind`, or from a mapping with `kind` and options."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            value = {"kind": value}
+        room = room_of(cls)
+        if not isinstance(value, dict):
+            raise PydanticCustomError(
+                "backend_form",
+                "give a kind or a mapping with `kind`; kinds: {kinds}",
+                {"kinds": ", ".join(kinds(room))},
+            )
+        if "kind" not in value:
+            raise PydanticCustomError(
+                "backend_kind_missing",
+                "`kind` is missing; kinds: {kinds}",
+                {"kinds": ", ".join(kinds(room))},
+            )
+        options = {key: each for key, each in value.items() if key != "kind"}
+        found: Self = backend(room, value["kind"]).model_validate(options)  # type: ignore[assignment]
+        return found
+
+    def dump(self) -> dict[str, Any]:
+        """`kind` and the options, as JSON values."""
+        return {"kind": self.kind, **self.model_dump(mode="json")}
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        if Backend not in cls.__bases__:
+            return handler(source)
+        return core_schema.no_info_plain_validator_function(
+            cls.of, serialization=core_schema.plain_serializer_function_ser_schema(_dump)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        if Backend not in cls.__bases__:
+            return handler(schema)
+        room = room_of(cls)
+        options = []
+        for name in kinds(room):
+            option = handler(backend(room, name).__pydantic_core_schema__)
+            fields = handler.resolve_ref_schema(option)
+            fields["properties"] = {"kind": {"const": name}} | fields.get("properties", {})
+            fields["required"] = ["kind", *(r for r in fields.get("required", []) if r != "kind")]
+            options.append(option)
+        return {"anyOf": [{"enum": kinds(room)}, *options]}
+
+
+def _dump(value: Any) -> Any:
+    return value.dump() if isinstance(value, Backend) else value
+
+
+def room_of(cls: type[Backend]) -> ModuleType:
+    """The package whose `base.py` defines the backend class."""
+    return import_module(cls.__module__.rpartition(".")[0])
+
+
+def kinds(room: ModuleType) -> list[str]:
+    """The kinds that the room's own files supply, sorted."""
+    files = pkgutil.iter_modules(room.__path__)
+    return sorted(f.name for f in files if f.name != "base" and not f.name.startswith("_"))
+
+
+def promise(room: ModuleType) -> type[Backend]:
+    """The room's base class."""
+    base = import_module(f"{room.__name__}.base")
+    for each in vars(base).values():
+        if isinstance(each, type) and Backend in each.__bases__ and each.__module__ == base.__name__:
+            return each
+    raise TypeError(f"{base.__name__} defines no class that derives from Backend")
+
+
+def backend(room: ModuleType, kind: Any) -> type[Backend]:
+    """The class of one kind; an unknown kind is a validation error that names the nearest."""
+    if kind in kinds(room):
+        module = import_module(f"{room.__name__}.{kind}")
+        base = promise(room)
+        for each in vars(module).values():
+            if isinstance(each, type) and issubclass(each, base) and each.__module__ == module.__name__:
+                return each
+        raise TypeError(f"{module.__name__} defines no {base.__name__}")
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=room.__name__, name=str(kind)):
+        loaded: type[Backend] = entry.load()
+        return loaded
+    what = room.__name__.rpartition(".")[2].removesuffix("s")
+    near = nearest(str(kind), kinds(room))
+    raise PydanticCustomError(
+        "backend_kind",
+        "no {what} named '{kind}'{hint}; there are: {kinds}",
+        {
+            "what": what,
+            "kind": str(kind),
+            "hint": f", did you mean '{near}'?" if near else "",
+            "kinds": ", ".join(kinds(room)),
+        },
+    )

@@ -1,0 +1,1 @@
+"""What may be asked of each stage: pydantic classes only, no work."""

@@ -1,0 +1,319 @@
+"""Recipe: what every stage's recipe has, how it is loaded, and errors with file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llmctl.errors import RecipeError
+from llmctl.plugins import Backend, backend, room_of
+from llmctl.schema.source import (
+    Layer,
+    Loc,
+    Place,
+    assigned,
+    environment_sets,
+    expanded,
+    layers_of,
+    merge,
+)
+from llmctl.words import nearest
+
+STAGES = ("ingest", "build-dataset", "dedup", "sft", "dpo", "quantize", "eval", "serve")
+
+
+class Part(BaseModel):
+    """A group of keys inside a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Recipe(Part):
+    """One stage's request; unknown keys are refused."""
+
+    impl: ClassVar[int] = 1
+    """Raised when the stage's implementation gives other output for the same request."""
+    needs: ClassVar[dict[str, str]] = {}
+    """Distribution name -> extra; the versions enter the artifact's key."""
+
+    version: Literal[1] = Field(1, description="Version of the recipe format.")
+    out: Path = Field(description="Folder of the artifact that the stage writes.")
+    seed: int = Field(42, ge=0, lt=2**32, description="Seed of every random choice.")
+
+    def inputs(self) -> dict[str, Path | str]:
+        """Recipe key -> local path (must exist) or model reference; digested into the key."""
+        return {}
+
+    def estimate(self) -> dict[str, str]:
+        """Lines for `plan`: memory, disk, time; cheap to compute."""
+        return {}
+
+    def dump(self) -> dict[str, Any]:
+        """The resolved recipe as JSON values, defaults included."""
+        return self.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """sha256 of the resolved recipe; the order of keys and comments do not count."""
+        text = json.dumps(self.dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def all_needs(self) -> dict[str, str]:
+        """The needs of the recipe and of every backend in it."""
+        found = dict(self.needs)
+        for each in _backends(self):
+            found |= each.needs
+        return found
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A valid recipe and where each of its values was written."""
+
+    recipe: Any
+    layer: Layer
+    path: Path
+
+    def place(self, dotted: str) -> Place:
+        """Where a key was written, or the recipe's first line."""
+        loc: Loc = tuple(int(p) if p.isdigit() else p for p in dotted.split("."))
+        return self.layer.place(loc) or Place(str(self.path), 1)
+
+    def origins(self) -> Iterator[tuple[str, Any, str]]:
+        """(key, value, origin) of every value in the resolved recipe."""
+        for loc, value in leaves(self.recipe.dump()):
+            at = self.layer.places.get(loc)
+            parent = loc
+            while at is None and len(parent) > 1 and _given(self.layer.data, loc):
+                parent = parent[:-1]
+                at = self.layer.places.get(parent)
+            yield ".".join(map(str, loc)), value, str(at) if at else "default"
+
+
+def _given(data: Any, loc: Loc) -> bool:
+    for part in loc:
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            return isinstance(data, str) and part == "kind"
+    return True
+
+
+def leaves(value: Any, loc: Loc = ()) -> Iterator[tuple[Loc, Any]]:
+    """(place, value) of everything that is not a mapping or a list of mappings."""
+    if isinstance(value, dict) and (value or not loc):
+        for key, each in value.items():
+            yield from leaves(each, (*loc, key))
+    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        for index, each in enumerate(value):
+            yield from leaves(each, (*loc, index))
+    else:
+        yield loc, value
+
+
+def schema_of(stage: str) -> type[Recipe]:
+    """The recipe class of a stage."""
+    module = import_module(f"llmctl.schema.{stage.replace('-', '_')}")
+    name = "".join(part.title() for part in stage.split("-")) + "Recipe"
+    found: type[Recipe] = getattr(module, name)
+    return found
+
+
+def load(stage: str | None, path: Path, sets: Sequence[str] = (), out: Path | None = None) -> Loaded:
+    """Read, join and check a recipe; every mistake is one line of a RecipeError.
+
+    `stage` None takes the stage that the recipe names.
+    """
+    layer: Layer | None = None
+    for each in layers_of(path):
+        layer = each if layer is None else merge(layer, each)
+    assert layer is not None
+    for dotted, text, name in environment_sets():
+        layer = assigned(layer, dotted, text, name)
+    for each_set in sets:
+        dotted, equals, text = each_set.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {each_set}: write it as KEY=VALUE")
+        layer = assigned(layer, dotted.strip(), text, f"--set {dotted.strip()}")
+    layer = expanded(layer, path.parent)
+    if out is not None:
+        layer = merge(layer, Layer({"out": str(out)}, {("out",): Place("--out")}))
+    return Loaded(_checked(stage, layer, path), layer, path)
+
+
+def _checked(stage: str | None, layer: Layer, path: Path) -> Recipe:
+    named = layer.data.get("stage")
+    if "stage" not in layer.data:
+        hint = nearest("stage", (str(key) for key in layer.data))
+        at = f"{layer.place((hint,))}: unknown key '{hint}', did you mean 'stage'?" if hint else None
+        raise RecipeError(at or f"{path}:1: `stage: {stage or '...'}` is missing")
+    if named not in STAGES:
+        near = nearest(str(named), STAGES)
+        hint = f", did you mean '{near}'?" if near else ""
+        raise RecipeError(
+            f"{layer.place(('stage',))}: no stage named '{named}'{hint}; there are: "
+            + ", ".join(STAGES)
+        )
+    if stage is not None and named != stage:
+        raise RecipeError(
+            f"{layer.place(('stage',))}: this is a recipe for `{named}`, not for `{stage}`; "
+            f"run: llmctl {named} {path}"
+        )
+    cls = schema_of(str(named))
+    try:
+        return cls.model_validate(layer.data)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_lines(error, cls, layer, path))) from None
+
+
+def _lines(error: ValidationError, cls: type[Recipe], layer: Layer, path: Path) -> Iterator[str]:
+    """One line per mistake; a missing key that is there under a misspelt name is said once."""
+    problems = error.errors(include_url=False)
+    meant: set[Loc] = set()
+    lines: list[tuple[Loc, str, str]] = []
+    for each in problems:
+        loc = _real(each["loc"], layer.data)
+        where = str(layer.place(loc) or path)
+        if each["type"] == "extra_forbidden":
+            text, suggestion = _unknown(loc, cls, layer.data)
+            if suggestion:
+                meant.add((*loc[:-1], suggestion))
+            lines.append((loc, each["type"], f"{where}: {text}"))
+        elif each["type"] == "backend_kind_missing":
+            value = each["input"]
+            near = nearest("kind", value) if isinstance(value, dict) else None
+            if near and "kind" not in value:
+                where = str(layer.place((*loc, near)) or where)
+                text = f"unknown key '{near}' in {_dotted(loc)}, did you mean 'kind'?"
+                lines.append((loc, each["type"], f"{where}: {text}"))
+            else:
+                lines.append((loc, each["type"], f"{where}: {_dotted(loc)}: {each['msg']}"))
+        else:
+            lines.append((loc, each["type"], f"{where}: {_dotted(loc)}{_message(each)}"))
+    for loc, kind, line in lines:
+        if not (kind == "missing" and loc in meant):
+            yield line
+
+
+def _message(each: Any) -> str:
+    message = each["msg"].removeprefix("Value error, ")
+    if each["type"] == "missing":
+        return " is missing"
+    given = each.get("input")
+    if isinstance(given, str | int | float | bool) and not each["type"].startswith("backend"):
+        message += f", found {given!r}" if isinstance(given, str) else f", found {given}"
+    return f": {message[0].lower()}{message[1:]}" if each["loc"] else message
+
+
+def _dotted(loc: Loc) -> str:
+    return ".".join(map(str, loc)) or "recipe"
+
+
+def _real(loc: Loc, data: Any) -> Loc:
+    """The part of pydantic's location that exists in the data (it also names union members)."""
+    real: list[str | int] = []
+    for index, part in enumerate(loc):
+        if isinstance(data, dict):
+            if part in data:
+                data = data[part]
+            elif index < len(loc) - 1:
+                continue
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            continue
+        real.append(part)
+    return tuple(real)
+
+
+def _unknown(loc: Loc, cls: type[BaseModel], data: Any) -> tuple[str, str | None]:
+    key = str(loc[-1])
+    valid = keys_at(cls, data, loc[:-1])
+    inside = f" in {_dotted(loc[:-1])}" if len(loc) > 1 else ""
+    near = nearest(key, valid)
+    if near:
+        return f"unknown key '{key}'{inside}, did you mean '{near}'?", near
+    elsewhere = [s for s in STAGES if len(loc) == 1 and _has(s, key)]
+    if elsewhere:
+        return f"'{key}' is a key of {', '.join(elsewhere)}, not of this stage", None
+    return f"unknown key '{key}'{inside}; there are: {', '.join(sorted(valid))}", None
+
+
+def _has(stage: str, key: str) -> bool:
+    try:
+        return key in schema_of(stage).model_fields
+    except ImportError:
+        return False
+
+
+def keys_at(cls: type[BaseModel], data: Any, loc: Loc) -> set[str]:
+    """The valid keys of the mapping at `loc`."""
+    annotation: Any = cls
+    for index, part in enumerate((*loc, None)):
+        model = _model(annotation, data)
+        if part is None:
+            if model is None:
+                return set()
+            extra = {"kind"} if issubclass(model, Backend) else set()
+            return {*model.model_fields, *extra, *(["extends"] if index == 0 else [])}
+        data = data[part] if isinstance(data, dict | list) else None
+        if isinstance(part, int):
+            items = [a for a in _options(annotation) if get_origin(a) in (list, tuple)]
+            annotation = get_args(items[0])[0] if items else Any
+        elif model is not None and part in model.model_fields:
+            annotation = field_type(model, str(part))
+        else:
+            maps = [a for a in _options(annotation) if get_origin(a) is dict]
+            annotation = get_args(maps[0])[1] if maps else Any
+    return set()
+
+
+def field_type(model: type[BaseModel], name: str) -> Any:
+    """The annotation of a field."""
+    return model.model_fields[name].annotation
+
+
+def _options(annotation: Any) -> list[Any]:
+    """The members of a union, or the annotation alone."""
+    if get_origin(annotation) is Annotated:
+        return _options(get_args(annotation)[0])
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        return [o for each in get_args(annotation) for o in _options(each)]
+    return [annotation]
+
+
+def _model(annotation: Any, data: Any) -> type[BaseModel] | None:
+    for each in _options(annotation):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            if issubclass(each, Backend) and Backend in each.__bases__:
+                kind = data.get("kind") if isinstance(data, dict) else data
+                try:
+                    return backend(room_of(each), kind)
+                except Exception:  # an unknown kind is its own error
+                    return each
+            return each
+    return None
+
+
+def _backends(value: Any) -> Iterator[Backend]:
+    if isinstance(value, Backend):
+        yield value
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _backends(getattr(value, name))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _backends(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _backends(each)
