@@ -1,0 +1,386 @@
+"""The output folder of a stage and its manifest.json: whole or absent, resumable, never silently stale.
+
+A stage writes into `<out>.partial`. When it is done every file is synced and hashed, the manifest is
+written last, and the folder is exchanged with `out` in one system call. `.building` in the partial
+folder holds the key of the run that began it: the same key continues there, another one starts anew.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmctl import digest, rows, ui
+from llmctl.errors import InputError, LlmctlError, RecipeError
+
+SCHEMA = "llmctl.manifest/v1"
+MANIFEST = "manifest.json"
+BUILDING = ".building"
+SCRATCH = "scratch"
+ABOUT = (".html", "metrics.jsonl", "table.json", "junit.xml", ".log")
+"""Outputs that tell about a run (times, pictures): they do not count as content for later stages."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input as it was found: `digest` decides skipping, the rest is provenance."""
+
+    key: str
+    ref: str
+    path: Path | None
+    digest: str
+    manifest: dict[str, Any] | None = None
+    manifest_path: Path | None = None
+
+    def row(self) -> dict[str, Any]:
+        """The input's entry in the manifest."""
+        row: dict[str, Any] = {"ref": self.ref, "sha256": self.digest}
+        if self.path is not None:
+            row["path"] = str(self.path)
+        if self.manifest is not None and self.manifest_path is not None:
+            row["manifest"] = str(self.manifest_path)
+            row["manifest_sha256"] = digest.of_file(self.manifest_path)
+            row["key"] = self.manifest["key"]
+            row["stage"] = self.manifest["stage"]
+        return row
+
+
+@dataclass
+class Artifact:
+    """What a stage writes through; see the module for its life."""
+
+    folder: Path
+    inputs: dict[str, Input] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+    model: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    summary: list[tuple[str, str]] = field(default_factory=list)
+    determinism: str = "bitwise"
+    rows: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that survives a kill and is removed when the artifact is complete."""
+        path = self.folder / SCRATCH
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def path(self, name: str) -> Path:
+        """Where to write one output; its folder exists."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write_jsonl(self, name: str, each: Iterable[Mapping[str, Any]]) -> int:
+        """Write rows; returns how many, which the manifest records."""
+        self.rows[name] = rows.write_jsonl(self.path(name), each)
+        return self.rows[name]
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write one JSON document, indented for people."""
+        self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write UTF-8 text."""
+        self.path(name).write_text(text, encoding="utf-8", newline="\n")
+
+    def input(self, key: str) -> Path:
+        """The local path of an input that the recipe named under `key`."""
+        path = self.inputs[key].path
+        if path is None:
+            raise KeyError(key)
+        return path
+
+    def manifest_of(self, key: str) -> dict[str, Any] | None:
+        """The manifest of an input that is an llmctl artifact."""
+        return self.inputs[key].manifest if key in self.inputs else None
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of an artifact folder; None when there is none that can be trusted."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return None
+    good = isinstance(manifest, dict) and manifest.get("schema") == SCHEMA
+    return manifest if good else None
+
+
+def content_digest(manifest: dict[str, Any]) -> str:
+    """The digest of what later stages read of an artifact."""
+    return digest.of_listing(
+        {n: o["sha256"] for n, o in manifest["outputs"].items() if not n.endswith(ABOUT)}
+    )
+
+
+def changed_output(
+    folder: Path, manifest: dict[str, Any], *, reread: bool = False
+) -> str | None:
+    """What is wrong with the outputs that a manifest describes, in words; None when nothing is."""
+    for name, output in manifest["outputs"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"output {name} is missing"
+        if (
+            path.stat().st_size != output["bytes"]
+            or digest.of_file(path, reread=reread) != output["sha256"]
+        ):
+            return f"output {name} was changed"
+    return None
+
+
+def owner_of(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The artifact folder that `path` is or lies in, with its manifest."""
+    for folder in (path, *path.absolute().parents[:4]):
+        manifest = read_manifest(folder) if folder.is_dir() else None
+        if manifest is not None:
+            return folder, manifest
+    return None
+
+
+def find_input(key: str, ref: Path | str, where: str, *, fetch: bool) -> Input:
+    """Digest one input; raises at `where` when it is missing or was changed after it was made.
+
+    `fetch` False does not download a hub model: its name stands in for its digest.
+    """
+    if isinstance(ref, str):
+        from llmctl import modelref
+
+        if _is_hub(ref) and not fetch:
+            return Input(key, ref, None, f"hub:{ref}")
+        try:
+            path = modelref.locate(ref)
+        except LlmctlError as error:
+            raise type(error)(f"{where}: {key}: {error}") from None
+    else:
+        path = ref
+    if not path.exists():
+        partial = path.with_name(path.name + ".partial")
+        hint = " (an unfinished run is there: finish it first)" if partial.exists() else ""
+        raise InputError(f"{where}: {key}: {path} is not there{hint}")
+    owner = owner_of(path)
+    if owner is None:
+        return Input(key, str(ref), path, digest.of_path(path))
+    folder, manifest = owner
+    wrong = changed_output(folder, manifest)
+    if wrong:
+        raise InputError(
+            f"{where}: {key}: {folder}: {wrong} after `llmctl {manifest['stage']}` made it; "
+            f"run that stage again"
+        )
+    inside = path.is_file() and path.name != MANIFEST
+    sha = digest.of_file(path) if inside else content_digest(manifest)
+    return Input(key, str(ref), path, sha, manifest, folder / MANIFEST)
+
+
+def _is_hub(ref: str) -> bool:
+    return not ref.startswith("pkg:") and not Path(ref).exists() and ref.count("/") == 1
+
+
+@contextmanager
+def locked(out: Path, where: str) -> Iterator[None]:
+    """Only one run writes `out` at a time; a second one waits and says so."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = (out.parent / f".{out.name}.lock").open("a+")
+    except OSError as error:
+        raise RecipeError(f"{where}: out: {out} cannot be written: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            ui.note(f"another run is writing {out} (process {lock.read().strip()}); waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def check_out(out: Path, where: str) -> None:
+    """Refuse to replace what llmctl did not make."""
+    if out.is_file():
+        raise RecipeError(f"{where}: out: {out} is a file, a folder is needed")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
+        raise RecipeError(
+            f"{where}: out: {out} has files that llmctl did not write; give another folder"
+        )
+
+
+@contextmanager
+def building(
+    out: Path,
+    stage: str,
+    facts: dict[str, Any],
+    inputs: dict[str, Input],
+    *,
+    live: bool = False,
+) -> Iterator[Artifact]:
+    """Yield the artifact to write; when the block ends well it is published as `out`.
+
+    `facts` are the manifest's entries that are known before the run (key, recipe, reason ...).
+    A `live` artifact (serve) is appended to in place and has no manifest while it runs.
+    """
+    folder = out if live else out.with_name(out.name + ".partial")
+    mark = json.dumps({"key": facts["key"]})
+    if not live:
+        _begin(folder, mark)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
+    artifact = Artifact(folder, inputs)
+    started = datetime.now(UTC)
+    clock = time.monotonic()
+    yield artifact
+    _finish(artifact, stage, facts, started, time.monotonic() - clock)
+    if not live:
+        _publish(folder, out)
+
+
+def publish_finished(out: Path, key: str) -> bool:
+    """Publish a run of this key that was killed between its manifest and its rename."""
+    folder = out.with_name(out.name + ".partial")
+    manifest = read_manifest(folder)
+    if manifest is None or manifest["key"] != key or not (folder / BUILDING).is_file():
+        return False
+    if changed_output(folder, manifest, reread=True):
+        return False
+    _publish(folder, out)
+    return True
+
+
+def _begin(folder: Path, mark: str) -> None:
+    building_mark = folder / BUILDING
+    same = building_mark.is_file() and building_mark.read_text() == mark
+    same = same and not (folder / MANIFEST).exists()
+    if folder.exists() and not same:
+        shutil.rmtree(folder)
+    if same:
+        ui.note(f"continuing the unfinished run in {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    building_mark.write_text(mark)
+
+
+def _finish(
+    artifact: Artifact, stage: str, facts: dict[str, Any], started: datetime, seconds: float
+) -> None:
+    folder = artifact.folder
+    if (folder / SCRATCH).exists():
+        shutil.rmtree(folder / SCRATCH)
+    outputs = {}
+    for path in digest.files_of(folder):
+        name = path.relative_to(folder).as_posix()
+        if name == MANIFEST:
+            continue
+        _sync(path)
+        outputs[name] = {"bytes": path.stat().st_size, "sha256": digest.of_file(path)}
+        if name in artifact.rows:
+            outputs[name]["rows"] = artifact.rows[name]
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "stage": stage,
+        **facts,
+        "inputs": {key: each.row() for key, each in artifact.inputs.items()},
+        "outputs": outputs,
+        "metrics": artifact.metrics,
+        "dropped": dict(artifact.dropped),
+        "timing": {
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "peak_memory_mb": peak_memory_mb(),
+        },
+        "environment": environment(),
+        "determinism": artifact.determinism,
+        "summary": artifact.summary,
+    }
+    if artifact.model is not None:
+        manifest["model"] = artifact.model
+    if artifact.extra:
+        manifest["extra"] = artifact.extra
+    waiting = folder / (MANIFEST + ".partial")
+    waiting.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n")
+    _sync(waiting)
+    waiting.replace(folder / MANIFEST)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _publish(partial: Path, out: Path) -> None:
+    if out.exists():
+        _exchange(partial, out)
+        shutil.rmtree(partial)
+    else:
+        partial.rename(out)
+    (out / BUILDING).unlink(missing_ok=True)
+    _sync(out.parent)
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Swap two folders in one step (renameat2 with RENAME_EXCHANGE), or in two where it is unknown."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        failed = libc.renameat2(-100, os.fsencode(a), -100, os.fsencode(b), 2)
+    except (AttributeError, OSError):
+        failed = -1
+    if failed:
+        aside = b.with_name(b.name + ".old")
+        shutil.rmtree(aside, ignore_errors=True)
+        b.rename(aside)
+        a.rename(b)
+        aside.rename(a)
+
+
+def peak_memory_mb() -> int:
+    """The largest resident size of this process or of one child that has ended, in MB."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    unit = 1024 if sys.platform != "darwin" else 1024 * 1024
+    return int(max(own, child)) // unit
+
+
+def environment() -> dict[str, Any]:
+    """Provenance that never decides skipping."""
+    from importlib.metadata import distributions
+
+    try:
+        git = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        git = ""
+    packages = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        "git": git or None,
+    }

@@ -1,0 +1,92 @@
+"""sha256 of files and folders, remembered by (path, size, mtime, inode) so that a 10 GB file costs a stat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SKIPPED = {".git", "__pycache__", ".building"}
+
+
+def cache_folder() -> Path:
+    """Where llmctl keeps what it can make again: `$LLMCTL_CACHE` or ~/.cache/llmctl."""
+    given = os.environ.get("LLMCTL_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(given) if given else Path(home).expanduser() / "llmctl"
+
+
+@cache
+def _database() -> sqlite3.Connection | None:
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(folder / "digests.sqlite", timeout=5, isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER, "
+            "mtime_ns INTEGER, inode INTEGER, sha256 TEXT)"
+        )
+        return connection
+    except (OSError, sqlite3.Error):  # a cache that cannot be kept is no reason to stop
+        return None
+
+
+def of_file(path: Path, *, reread: bool = False) -> str:
+    """sha256 of a file's bytes; `reread` does not trust the cache."""
+    stat = path.stat()
+    database = _database()
+    name = os.path.abspath(path)
+    mark = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    if database is not None and not reread:
+        try:
+            row = database.execute(
+                "SELECT size, mtime_ns, inode, sha256 FROM digests WHERE path = ?", (name,)
+            ).fetchone()
+        except sqlite3.Error:
+            row = None
+        if row is not None and tuple(row[:3]) == mark:
+            return str(row[3])
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if database is not None:
+        try:
+            database.execute(
+                "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", (name, *mark, found)
+            )
+        except sqlite3.Error:
+            pass
+    return found
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in a fixed order; version control and caches are left out."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not SKIPPED.intersection(path.relative_to(folder).parts):
+            yield path
+
+
+def of_listing(entries: dict[str, str]) -> str:
+    """sha256 of a sorted `name NUL sha256` listing."""
+    lines = "".join(f"{name}\0{sha}\n" for name, sha in sorted(entries.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def of_path(path: Path, *, reread: bool = False) -> str:
+    """sha256 of a file, or of the listing of a folder."""
+    if path.is_file():
+        return of_file(path, reread=reread)
+    return of_listing(
+        {f.relative_to(path).as_posix(): of_file(f, reread=reread) for f in files_of(path)}
+    )
+
+
+def of_json(value: Any) -> str:
+    """sha256 of the canonical JSON of a value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

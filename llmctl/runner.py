@@ -1,0 +1,227 @@
+"""recipe -> schema -> stage -> artifact: the one place where they meet."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from llmctl import artifact as artifacts
+from llmctl import digest, ui
+from llmctl.errors import LlmctlError, MissingError, RecipeError, install_hint
+from llmctl.schema.base import Loaded, leaves, load
+
+LIVE = ("serve",)
+"""Stages whose artifact is appended to while they run, and which never skip."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that every stage shares."""
+
+    sets: Sequence[str] = ()
+    out: Path | None = None
+    force: bool = False
+    as_json: bool = False
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, and why."""
+
+    loaded: Loaded
+    inputs: dict[str, artifacts.Input]
+    key_parts: dict[str, Any]
+    reason: list[str]
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def recipe(self) -> Any:
+        """The valid recipe."""
+        return self.loaded.recipe
+
+    @property
+    def key(self) -> str:
+        """What decides skipping."""
+        return digest.of_json(self.key_parts)
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.reason
+
+
+def device_class() -> str:
+    """`cuda` where an NVIDIA device is there, else `cpu`; without importing torch."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
+    return "cuda" if Path("/dev/nvidiactl").exists() and not hidden else "cpu"
+
+
+def versions(needs: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Versions of the packages that a recipe uses, and the ones that are not installed."""
+    found, missing = {}, []
+    for name in sorted(needs):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            missing.append(name)
+    return found, missing
+
+
+def plan(stage: str | None, path: Path, options: Options, *, fetch: bool = False) -> Plan:
+    """Check the recipe, digest the inputs, and compare with what is in `out`."""
+    loaded = load(stage, path, options.sets, options.out)
+    recipe = loaded.recipe
+    artifacts.check_out(recipe.out, str(loaded.place("out")))
+    needs = recipe.all_needs()
+    packages, missing = versions(needs)
+    if missing and fetch:
+        extras = ",".join(sorted({needs[name] for name in missing}))
+        raise MissingError(
+            f"{recipe.stage} needs {', '.join(missing)}: {install_hint(extras)}"
+        )
+    inputs = {
+        key: artifacts.find_input(key, ref, str(loaded.place(key)), fetch=fetch)
+        for key, ref in recipe.inputs().items()
+    }
+    key_parts = {
+        "stage": recipe.stage,
+        "impl": recipe.impl,
+        "recipe": recipe.fingerprint(),
+        "inputs": {key: each.digest for key, each in inputs.items()},
+        "packages": packages,
+        "device": device_class(),
+    }
+    reason = ["--force"] if options.force else why(recipe, key_parts)
+    if recipe.stage in LIVE:
+        reason = reason or ["a service always runs"]
+    return Plan(loaded, inputs, key_parts, reason, missing)
+
+
+def why(recipe: Any, key_parts: dict[str, Any]) -> list[str]:
+    """Why a stage has to run; empty when `out` is up to date."""
+    manifest = artifacts.read_manifest(recipe.out)
+    if manifest is None:
+        return [f"no artifact in {recipe.out}"]
+    reasons = differences(manifest, recipe.dump(), key_parts)
+    if not reasons:
+        wrong = artifacts.changed_output(recipe.out, manifest)
+        reasons = [wrong] if wrong else []
+    return reasons
+
+
+def differences(
+    manifest: dict[str, Any], recipe: dict[str, Any], parts: dict[str, Any]
+) -> list[str]:
+    """Each difference between a manifest and what would be made now, in words."""
+    old = manifest["key_parts"]
+    reasons = []
+    for name in ("stage", "impl", "device"):
+        if old.get(name) != parts[name]:
+            what = "implementation" if name == "impl" else name
+            reasons.append(f"{what} {old.get(name)} -> {parts[name]}")
+    if old.get("recipe") != parts["recipe"]:
+        before, now = dict(leaves(manifest["recipe"])), dict(leaves(recipe))
+        for loc in dict.fromkeys([*now, *before]):
+            if before.get(loc, _ABSENT) != now.get(loc, _ABSENT):
+                key = ".".join(map(str, loc))
+                shown = [_shown(each.get(loc, _ABSENT)) for each in (before, now)]
+                reasons.append(f"recipe: {key} {shown[0]} -> {shown[1]}")
+    for label in ("inputs", "packages"):
+        one = label.removesuffix("s")
+        before, now = old.get(label, {}), parts[label]
+        for name in dict.fromkeys([*now, *before]):
+            if name not in before:
+                reasons.append(f"{one} {name} is new")
+            elif name not in now:
+                reasons.append(f"{one} {name} is no longer used")
+            elif before[name] != now[name]:
+                detail = f" {before[name]} -> {now[name]}" if one == "package" else " changed"
+                reasons.append(f"{one} {name}{detail}")
+    return reasons
+
+
+_ABSENT = object()
+
+
+def _shown(value: Any) -> str:
+    if value is _ABSENT:
+        return "(none)"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def run(stage: str | None, path: Path, options: Options) -> dict[str, Any]:
+    """Run a stage from its recipe; returns what `--json` prints."""
+    if options.offline:
+        go_offline()
+    loaded = load(stage, path, options.sets, options.out)
+    out, where = loaded.recipe.out, str(loaded.place("out"))
+    artifacts.check_out(out, where)
+    with artifacts.locked(out, where):
+        planned = plan(stage, path, options, fetch=True)
+        if not planned.up_to_date and artifacts.publish_finished(out, planned.key):
+            planned = plan(stage, path, options)
+        if planned.up_to_date:
+            ui.note(f"{planned.recipe.stage}: {out} is up to date")
+            return _result(planned, "up to date")
+        ui.note(f"{planned.recipe.stage}: {out}: runs because: {'; '.join(planned.reason[:5])}")
+        execute(planned)
+        return _result(planned, "done")
+
+
+def execute(planned: Plan) -> None:
+    """Do the work of a plan, whatever is in `out`."""
+    recipe = planned.recipe
+    facts = {
+        "key": planned.key,
+        "key_parts": planned.key_parts,
+        "recipe": recipe.dump(),
+        "seed": recipe.seed,
+        "reason": planned.reason,
+        "parent_keys": [i.manifest["key"] for i in planned.inputs.values() if i.manifest],
+    }
+    work = import_module(f"llmctl.stages.{recipe.stage.replace('-', '_')}").run
+    live = recipe.stage in LIVE
+    try:
+        with artifacts.building(recipe.out, recipe.stage, facts, planned.inputs, live=live) as each:
+            work(recipe, each)
+    except OSError as error:
+        raise _disk(error, recipe.out, str(planned.loaded.place("out"))) from error
+    if each.summary:
+        ui.table("", ["", ""], [[label, value] for label, value in each.summary])
+
+
+def _disk(error: OSError, out: Path, where: str) -> LlmctlError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return LlmctlError(
+            f"{out}: the disk is full; free some space and run again to continue"
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return RecipeError(f"{where}: {error.filename or out} cannot be written: {error.strerror}")
+    raise error
+
+
+def _result(planned: Plan, status: str) -> dict[str, Any]:
+    manifest = artifacts.read_manifest(planned.recipe.out) or {}
+    return {
+        "stage": planned.recipe.stage,
+        "out": str(planned.recipe.out),
+        "status": status,
+        "reason": planned.reason,
+        "metrics": manifest.get("metrics", {}),
+        "dropped": manifest.get("dropped", {}),
+    }
+
+
+def go_offline() -> None:
+    """Tell the libraries that nothing may be fetched."""
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        os.environ[name] = "1"

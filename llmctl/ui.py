@@ -1,0 +1,156 @@
+"""What a user sees while a stage runs: all on stderr, plain lines when it is not a terminal.
+
+stdout is kept for the result; `result` is the only function that writes there.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_state = {"quiet": False, "verbose": False}
+PLAIN_EVERY = 10.0
+"""Seconds between two progress lines when stderr is not a terminal."""
+
+
+def configure(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Set how much is shown; quiet shows warnings and errors only."""
+    _state.update(quiet=quiet, verbose=verbose)
+
+
+def is_quiet() -> bool:
+    """Whether only warnings and errors are shown."""
+    return _state["quiet"]
+
+
+def is_verbose() -> bool:
+    """Whether details are shown."""
+    return _state["verbose"]
+
+
+def console() -> Console:
+    """The console on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _plain(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def note(text: str) -> None:
+    """A line for the user; nothing when quiet."""
+    if not _state["quiet"]:
+        _plain(text)
+
+
+def detail(text: str) -> None:
+    """A line that is shown with --verbose only."""
+    if _state["verbose"]:
+        _plain(text)
+
+
+def warn(text: str) -> None:
+    """A line that is shown even when quiet."""
+    _plain(f"warning: {text}")
+
+
+def error(text: str) -> None:
+    """The one line of a failure (or one line per mistake)."""
+    _plain(text)
+
+
+def result(text: str) -> None:
+    """The result, on stdout."""
+    print(text, flush=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stderr: rich in a terminal, aligned text elsewhere."""
+    if _state["quiet"]:
+        return
+    if sys.stderr.isatty():
+        from rich.markup import escape
+        from rich.table import Table
+
+        grid = Table(title=title or None, title_justify="left")
+        for column in columns:
+            grid.add_column(column, overflow="fold")
+        for row in rows:
+            grid.add_row(*(escape(str(cell)) for cell in row))
+        console().print(grid)
+        return
+    for line in table_lines(title, columns, rows):
+        _plain(line)
+
+
+def table_lines(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
+) -> Iterator[str]:
+    """A table as aligned plain text."""
+    cells = [[str(c) for c in columns], *[[str(c) for c in row] for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    if title:
+        yield title
+    for index, row in enumerate(cells):
+        yield "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        if index == 0:
+            yield "  ".join("-" * w for w in widths)
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """Yield `advance(n=1, note="")`; a bar in a terminal, a line every ten seconds elsewhere."""
+    if _state["quiet"]:
+        yield lambda n=1, note="": None
+    elif sys.stderr.isatty():
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console(), transient=True) as bar:
+            task = bar.add_task(label, total=total, note="")
+            yield lambda n=1, note="": bar.update(task, advance=n, note=note)
+    else:
+        yield _plain_progress(label, total)
+
+
+def _plain_progress(label: str, total: int | None) -> Callable[..., None]:
+    start = time.monotonic()
+    state = {"done": 0, "shown": start}
+
+    def advance(n: int = 1, note: str = "") -> None:
+        state["done"] += n
+        now = time.monotonic()
+        finished = total is not None and state["done"] >= total and n
+        if now - state["shown"] < PLAIN_EVERY and not (finished and now - start > 2):
+            return
+        state["shown"] = now
+        done = int(state["done"])
+        of = f"/{total}" if total is not None else ""
+        left = ""
+        if total and 0 < done < total:
+            left = f", {(now - start) / done * (total - done):.0f} s left"
+        _plain(f"{label}: {done}{of} in {now - start:.0f} s{left}{'  ' + note if note else ''}")
+
+    return advance
