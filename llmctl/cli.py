@@ -1,0 +1,329 @@
+"""The commands. This module imports typer and nothing else: `llmctl --help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from llmctl import __version__
+
+if TYPE_CHECKING:
+    from llmctl.runner import Options
+
+STAGES = {
+    "ingest": "Turn documents into clean chunks, embeddings and a searchable store.",
+    "build-dataset": "Turn chunks, documents or rows into training data.",
+    "dedup": "Remove exact and near duplicates, and rows that leak into a held-out split.",
+    "sft": "Fine-tune a model on examples.",
+    "dpo": "Align a model with preference pairs.",
+    "quantize": "Make a model smaller, and measure what that cost.",
+    "eval": "Measure a model, compare it with another, and gate on the result.",
+    "serve": "Serve a model over HTTP in OpenAI's form.",
+}
+
+app = typer.Typer(
+    name="llmctl",
+    help="One recipe-driven command line for the whole life of a language model.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipes_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+lineage_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(recipes_app, name="recipes", help="The bundled recipes.")
+app.add_typer(lineage_app, name="lineage", help="The chain of artifacts behind an artifact.")
+
+
+def complete_recipe(incomplete: str) -> Iterator[str]:
+    """Recipe files below the typed path."""
+    head, slash, _ = incomplete.rpartition("/")
+    folder = Path(head + slash) if slash else Path(".")
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        name = f"{head}{slash}{path.name}"
+        if not path.name.startswith(".") and name.startswith(incomplete):
+            if path.is_dir():
+                yield f"{name}/"
+            elif path.suffix in (".yaml", ".yml"):
+                yield name
+
+
+def complete_key(context: typer.Context, incomplete: str) -> list[str]:
+    """`KEY=` for every key of the stage that is being typed."""
+    from llmctl.schema.keys import dotted_keys
+
+    names = [name for name in dotted_keys(str(context.info_name)) if name.startswith(incomplete)]
+    return [f"{name}=" for name in names]
+
+
+RecipeFile = Annotated[
+    Path,
+    typer.Argument(metavar="RECIPE", help="YAML recipe.", autocompletion=complete_recipe),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set one value of the recipe (dotted key, YAML value); repeatable.",
+        autocompletion=complete_key,
+    ),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the artifact.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show details.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from a hub.")]
+Force = Annotated[bool, typer.Option("--force", help="Run even when up to date.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
+
+
+@contextmanager
+def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False) -> Iterator[None]:
+    """Turn every error into one line on stderr and its exit code."""
+    from llmctl import ui
+    from llmctl.errors import INTERRUPTED, LlmctlError
+
+    ui.configure(quiet=quiet, verbose=verbose)
+    try:
+        yield
+    except LlmctlError as error:
+        if debug:
+            raise
+        ui.error(str(error))
+        _leave(error.exit_code)
+    except KeyboardInterrupt:
+        ui.error("interrupted; run again to continue")
+        _leave(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(1)
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        what = " ".join(str(error).split())[:300]
+        ui.error(
+            f"unexpected {type(error).__name__}: {what} "
+            "(run again with --debug for the traceback, and please report it)"
+        )
+        _leave(1)
+
+
+def _leave(code: int) -> NoReturn:
+    raise typer.Exit(code)
+
+
+def _stage_command(stage: str) -> Callable[..., None]:
+    def command(
+        recipe: RecipeFile,
+        sets: Sets = None,
+        out: Out = None,
+        dry_run: DryRun = False,
+        force: Force = False,
+        as_json: Json = False,
+        quiet: Quiet = False,
+        verbose: Verbose = False,
+        offline: Offline = False,
+        debug: Debug = False,
+    ) -> None:
+        with reporting(quiet=quiet, verbose=verbose, debug=debug):
+            from llmctl.runner import Options
+
+            options = Options(sets or (), out, force, as_json, offline)
+            if dry_run:
+                _show_plan(stage, recipe, options)
+                return
+            from llmctl.runner import run
+
+            _print_result(run(stage, recipe, options), as_json)
+
+    return command
+
+
+def _print_result(result: dict[str, Any], as_json: bool) -> None:
+    from llmctl import ui
+
+    if as_json:
+        import json
+
+        ui.result(json.dumps(result, ensure_ascii=False, indent=1))
+    elif result["stage"] != "serve":  # serve printed its address when it was ready
+        ui.result(result["out"])
+
+
+def _show_plan(stage: str | None, recipe: Path, options: Options) -> None:
+    from llmctl import planning
+
+    planning.show(stage, recipe, options)
+
+
+for _name, _help in STAGES.items():
+    app.command(_name, help=_help)(_stage_command(_name))
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    sets: Sets = None,
+    out: Out = None,
+    force: Force = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the resolved recipe with the origin of each value, and whether it would run and why."""
+    with reporting(debug=debug):
+        from llmctl.runner import Options
+
+        _show_plan(None, recipe, Options(sets or (), out, force, as_json))
+
+
+@app.command()
+def validate(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", autocompletion=complete_recipe)],
+    sets: Sets = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Check recipes without running them; one line per mistake."""
+    with reporting(quiet=quiet, debug=debug):
+        from llmctl import planning
+
+        planning.validate(recipes, sets or ())
+
+
+@app.command()
+def schema(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="One of the eight stages.")],
+    debug: Debug = False,
+) -> None:
+    """Print the JSON Schema of a stage's recipe."""
+    with reporting(debug=debug):
+        from llmctl import ui
+        from llmctl.schema.export import text_of
+
+        ui.result(text_of(stage).rstrip())
+
+
+@recipes_app.command("list")
+def recipes_list(as_json: Json = False, debug: Debug = False) -> None:
+    """List the bundled recipes: name, and what each does."""
+    with reporting(debug=debug):
+        from llmctl import bundled
+
+        bundled.show_list(as_json)
+
+
+@recipes_app.command("show")
+def recipes_show(name: str, debug: Debug = False) -> None:
+    """Print a bundled recipe, for example `dedup/smoke`."""
+    with reporting(debug=debug):
+        from llmctl import bundled, ui
+
+        ui.result(bundled.path_of(name).read_text(encoding="utf-8").rstrip())
+
+
+@recipes_app.command("copy")
+def recipes_copy(
+    name: str,
+    target: Annotated[Path, typer.Argument(help="File or folder to copy to.")] = Path("."),
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Copy a bundled recipe to edit it."""
+    with reporting(debug=debug):
+        from llmctl import bundled, ui
+
+        ui.result(str(bundled.copy(name, target, force=force)))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the new project.")] = Path("."),
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Start a project: Makefile, recipes, CI workflow, sample documents."""
+    with reporting(debug=debug):
+        from llmctl import bundled, ui
+
+        ui.result(str(bundled.init(folder, force=force)))
+
+
+@app.command()
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Show what this machine has and what each extra lacks."""
+    with reporting(debug=debug):
+        from llmctl import doctor as checks
+
+        _leave(checks.show(as_json))
+
+
+@app.command()
+def search(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="An artifact of ingest.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 5,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find the chunks that are nearest to a question."""
+    with reporting(debug=debug):
+        from llmctl import search as searching
+
+        searching.show(store, query, k, as_json)
+
+
+@lineage_app.command("show")
+def lineage_show(artifact: Path, as_json: Json = False, debug: Debug = False) -> None:
+    """Draw the chain from an artifact back to its sources."""
+    with reporting(debug=debug):
+        from llmctl import lineage
+
+        lineage.show(artifact, as_json)
+
+
+@lineage_app.command("verify")
+def lineage_verify(artifact: Path, debug: Debug = False) -> None:
+    """Read every byte of the chain again and compare it with the manifests."""
+    with reporting(debug=debug):
+        from llmctl import lineage
+
+        lineage.verify(artifact)
+
+
+@lineage_app.command("diff")
+def lineage_diff(a: Path, b: Path, as_json: Json = False, debug: Debug = False) -> None:
+    """Show how two artifacts differ: recipe, inputs, versions, metrics."""
+    with reporting(debug=debug):
+        from llmctl import lineage
+
+        lineage.diff(a, b, as_json)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"llmctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script."""
+    app()

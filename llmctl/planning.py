@@ -1,0 +1,78 @@
+"""`plan`, `--dry-run` and `validate`: what would happen, without doing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmctl import ui
+from llmctl.errors import LlmctlError, RecipeError, install_hint
+from llmctl.runner import Options, plan
+from llmctl.schema.base import load
+
+
+def show(stage: str | None, path: Path, options: Options) -> None:
+    """Print a plan on stdout: values with origins, inputs, estimate, run or skip and why."""
+    planned = plan(stage, path, options)
+    recipe = planned.recipe
+    needs = recipe.all_needs()
+    lacking = sorted({needs[name] for name in planned.missing})
+    status = "up to date" if planned.up_to_date else "would run"
+    origins = list(planned.loaded.origins())
+    if options.as_json:
+        document = {
+            "stage": recipe.stage,
+            "out": str(recipe.out),
+            "status": status,
+            "reason": planned.reason,
+            "key": planned.key,
+            "recipe": recipe.dump(),
+            "origins": {key: origin for key, _, origin in origins},
+            "inputs": {key: each.row() for key, each in planned.inputs.items()},
+            "packages": planned.key_parts["packages"],
+            "missing_extras": lacking,
+            "estimate": recipe.estimate(),
+        }
+        ui.result(json.dumps(document, indent=1, ensure_ascii=False))
+        return
+    ui.result(f"{recipe.stage}: {recipe.out}: {status}")
+    for reason in planned.reason:
+        ui.result(f"  because {reason}")
+    if lacking:
+        ui.result(f"  first install: {install_hint(','.join(lacking))}")
+    ui.result("")
+    rows = [[key, json.dumps(value, ensure_ascii=False), where] for key, value, where in origins]
+    for line in ui.table_lines("", ["key", "value", "origin"], rows):
+        ui.result(line)
+    if planned.inputs:
+        ui.result("")
+        files = [
+            [key, each.ref, each.digest.removeprefix("hub:")[:12], _maker(each.manifest)]
+            for key, each in planned.inputs.items()
+        ]
+        for line in ui.table_lines("", ["input", "from", "sha256", "made by"], files):
+            ui.result(line)
+    estimate = recipe.estimate()
+    if estimate:
+        ui.result("")
+        for line in ui.table_lines("", ["estimate", ""], [list(each) for each in estimate.items()]):
+            ui.result(line)
+
+
+def _maker(manifest: dict[str, object] | None) -> str:
+    return f"llmctl {manifest['stage']}" if manifest else ""
+
+
+def validate(paths: Sequence[Path], sets: Sequence[str]) -> None:
+    """Check recipes; every mistake of every recipe is a line."""
+    wrong = []
+    for path in paths:
+        try:
+            loaded = load(None, path, sets)
+        except LlmctlError as error:
+            wrong.append(str(error))
+        else:
+            ui.note(f"{path}: a valid {loaded.recipe.stage} recipe")
+    if wrong:
+        raise RecipeError("\n".join(wrong))

@@ -1,0 +1,53 @@
+"""JSON Schema of each stage's recipe, generated from the classes and shipped in `schema/json/`.
+
+`python -m llmctl.schema.export` writes the files; with `--check` it fails when one is stale.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from llmctl.errors import RecipeError
+from llmctl.schema.base import STAGES, schema_of
+from llmctl.words import nearest
+
+FOLDER = Path(__file__).parent / "json"
+
+
+def text_of(stage: str) -> str:
+    """The JSON Schema (draft 2020-12) of a stage, as text."""
+    if stage not in STAGES:
+        near = nearest(stage, STAGES)
+        hint = f", did you mean '{near}'?" if near else ""
+        raise RecipeError(f"no stage named '{stage}'{hint}; there are: {', '.join(STAGES)}")
+    schema = schema_of(stage).model_json_schema()
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "A recipe that this one is merged onto; its path is relative to this file.",
+    }
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def stale() -> list[str]:
+    """The stages whose shipped schema is not what the classes give."""
+    return [
+        stage
+        for stage in STAGES
+        if not (FOLDER / f"{stage}.json").is_file()
+        or (FOLDER / f"{stage}.json").read_text(encoding="utf-8") != text_of(stage)
+    ]
+
+
+if __name__ == "__main__":
+    old = stale()
+    if "--check" in sys.argv:
+        if old:
+            sys.exit(f"stale JSON Schema: {', '.join(old)}; run python -m llmctl.schema.export")
+    else:
+        FOLDER.mkdir(exist_ok=True)
+        for each in old:
+            (FOLDER / f"{each}.json").write_text(text_of(each), encoding="utf-8")
+            print(FOLDER / f"{each}.json")
