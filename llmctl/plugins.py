@@ -18,6 +18,11 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from llmctl.words import nearest
 
 
+def is_promise(cls: type) -> bool:
+    """Whether a class is the base of a room; also asked while `Backend` itself is being made."""
+    return globals().get("Backend") in cls.__bases__
+
+
 class Backend(BaseModel):
     """A frozen description of one method; what is alive is what its methods yield."""
 
@@ -63,7 +68,7 @@ class Backend(BaseModel):
     def __get_pydantic_core_schema__(
         cls, source: type[BaseModel], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        if Backend not in cls.__bases__:
+        if not is_promise(cls):
             return handler(source)
         return core_schema.no_info_plain_validator_function(
             cls.of, serialization=core_schema.plain_serializer_function_ser_schema(_dump)
@@ -73,7 +78,7 @@ class Backend(BaseModel):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        if Backend not in cls.__bases__:
+        if not is_promise(cls):
             return handler(schema)
         room = room_of(cls)
         options = []
@@ -105,7 +110,7 @@ def promise(room: ModuleType) -> type[Backend]:
     """The room's base class."""
     base = import_module(f"{room.__name__}.base")
     for each in vars(base).values():
-        if isinstance(each, type) and Backend in each.__bases__ and each.__module__ == base.__name__:
+        if isinstance(each, type) and is_promise(each) and each.__module__ == base.__name__:
             return each
     raise TypeError(f"{base.__name__} defines no class that derives from Backend")
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmctl.errors import RecipeError
-from llmctl.plugins import Backend, backend, room_of
+from llmctl.plugins import Backend, backend, is_promise, room_of
 from llmctl.schema.source import (
     Layer,
     Loc,
@@ -295,7 +295,7 @@ def _options(annotation: Any) -> list[Any]:
 def _model(annotation: Any, data: Any) -> type[BaseModel] | None:
     for each in _options(annotation):
         if isinstance(each, type) and issubclass(each, BaseModel):
-            if issubclass(each, Backend) and Backend in each.__bases__:
+            if is_promise(each):
                 kind = data.get("kind") if isinstance(data, dict) else data
                 try:
                     return backend(room_of(each), kind)

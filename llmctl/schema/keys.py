@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from llmctl.plugins import Backend, backend, kinds, room_of
+from llmctl.plugins import backend, is_promise, kinds, room_of
 from llmctl.schema.base import _options, schema_of
 
 
@@ -29,7 +29,7 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInf
 
 def _inside(annotation: Any, key: str) -> Iterator[tuple[str, type[BaseModel]]]:
     for each in _options(annotation):
-        if isinstance(each, type) and issubclass(each, Backend) and Backend in each.__bases__:
+        if isinstance(each, type) and is_promise(each):
             room = room_of(each)
             for kind in kinds(room):
                 yield f"{key}[{kind}].", backend(room, kind)
