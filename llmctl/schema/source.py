@@ -87,8 +87,9 @@ def read_yaml(path: Path) -> Layer:
 
 def parse_yaml(text: str, name: str) -> Layer:
     """YAML text with places; duplicate keys and non-mappings are errors."""
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise RecipeError(f"{name}: is empty; a recipe starts with `stage: ...`")
@@ -106,7 +107,8 @@ def parse_yaml(text: str, name: str) -> Layer:
     except yaml.YAMLError as error:
         raise RecipeError(f"{name}: not valid YAML: {' '.join(str(error).split())}")
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _line(node: yaml.Node) -> int:
