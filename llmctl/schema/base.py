@@ -268,12 +268,12 @@ def keys_at(cls: type[BaseModel], data: Any, loc: Loc) -> set[str]:
             return {*model.model_fields, *extra, *(["extends"] if index == 0 else [])}
         data = data[part] if isinstance(data, dict | list) else None
         if isinstance(part, int):
-            items = [a for a in _options(annotation) if get_origin(a) in (list, tuple)]
+            items = [a for a in options(annotation) if get_origin(a) in (list, tuple)]
             annotation = get_args(items[0])[0] if items else Any
         elif model is not None and part in model.model_fields:
             annotation = field_type(model, str(part))
         else:
-            maps = [a for a in _options(annotation) if get_origin(a) is dict]
+            maps = [a for a in options(annotation) if get_origin(a) is dict]
             annotation = get_args(maps[0])[1] if maps else Any
     return set()
 
@@ -283,17 +283,17 @@ def field_type(model: type[BaseModel], name: str) -> Any:
     return model.model_fields[name].annotation
 
 
-def _options(annotation: Any) -> list[Any]:
+def options(annotation: Any) -> list[Any]:
     """The members of a union, or the annotation alone."""
     if get_origin(annotation) is Annotated:
-        return _options(get_args(annotation)[0])
+        return options(get_args(annotation)[0])
     if get_origin(annotation) in (typing.Union, types.UnionType):
-        return [o for each in get_args(annotation) for o in _options(each)]
+        return [o for each in get_args(annotation) for o in options(each)]
     return [annotation]
 
 
 def _model(annotation: Any, data: Any) -> type[BaseModel] | None:
-    for each in _options(annotation):
+    for each in options(annotation):
         if isinstance(each, type) and issubclass(each, BaseModel):
             if is_promise(each):
                 kind = data.get("kind") if isinstance(data, dict) else data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
@@ -9,26 +10,28 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from llmctl.plugins import backend, is_promise, kinds, room_of
-from llmctl.schema.base import _options, schema_of
+from llmctl.schema.base import options, schema_of
 
 
-def fields(stage: str) -> Iterator[tuple[str, FieldInfo]]:
-    """(key, field) of a stage; a backend's keys are `field[kind].key`, a list's `field.0.key`."""
+def fields(stage: str) -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
+    """(key, owner, field) of every key; a backend's are `field[kind].key`, lists are not counted."""
     yield from _fields(schema_of(stage), "")
 
 
-def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+def _fields(
+    model: type[BaseModel], prefix: str
+) -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
     for name, info in model.model_fields.items():
         key = f"{prefix}{name}"
         inner = list(_inside(info.annotation, key))
-        if not inner or not all(k == key + "." for k, _ in inner):
-            yield key, info  # a group has no value of its own; a choice of kinds has one
+        if not inner or any(below != key + "." for below, _ in inner):
+            yield key, model, info  # a group has no value of its own; a choice of kinds has one
         for below, part in inner:
             yield from _fields(part, below)
 
 
 def _inside(annotation: Any, key: str) -> Iterator[tuple[str, type[BaseModel]]]:
-    for each in _options(annotation):
+    for each in options(annotation):
         if isinstance(each, type) and is_promise(each):
             room = room_of(each)
             for kind in kinds(room):
@@ -36,15 +39,11 @@ def _inside(annotation: Any, key: str) -> Iterator[tuple[str, type[BaseModel]]]:
         elif isinstance(each, type) and issubclass(each, BaseModel):
             yield f"{key}.", each
         elif get_origin(each) in (list, tuple):
-            yield from _inside(get_args(each)[0], f"{key}.0")
+            yield from _inside(get_args(each)[0], key)
         elif get_origin(each) is dict:
-            yield from _inside(get_args(each)[1], f"{key}.*")
+            yield from _inside(get_args(each)[1], key)
 
 
 def dotted_keys(stage: str) -> list[str]:
-    """The keys as `--set` takes them."""
-    names = []
-    for key, _ in fields(stage):
-        bare = "".join(part.partition("]")[2] if "]" in part else part for part in key.split("["))
-        names.append(bare)
-    return sorted(set(names))
+    """The keys as `--set` takes them: `chunker.max_chars`."""
+    return sorted({re.sub(r"\[\w+\]", "", key) for key, _, _ in fields(stage)})

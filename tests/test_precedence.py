@@ -1,0 +1,106 @@
+"""Command line > environment > recipe > extends > default, for every key of every schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_reach import changed, reach, recipe_of
+
+from llmctl.schema.base import STAGES, leaves, load
+from llmctl.schema.source import environment_sets
+
+LAYERS = ("extends", "recipe", "environment", "command line")
+KEYS = [
+    (stage, key)
+    for stage in STAGES
+    for key, row in reach(stage).ROWS.items()
+    if row is not None and not isinstance(row[0], dict | list) and "[" not in key
+]
+
+
+def at(data: Any, loc: tuple[str | int, ...]) -> Any:
+    for part in loc:
+        if data is None:
+            return None
+        data = data[part]
+    return data
+
+
+def nested(dotted: str, value: Any) -> dict[str, Any]:
+    result: Any = value
+    for part in reversed(dotted.split(".")):
+        result = {part: result}
+    found: dict[str, Any] = result
+    return found
+
+
+@pytest.mark.parametrize(("stage", "key"), KEYS)
+@pytest.mark.parametrize("default_wins", [False, True])
+def test_the_higher_layer_wins(
+    stage: str, key: str, default_wins: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each two neighbouring layers, the upper one wins, also with the value of the default."""
+    module = reach(stage)
+    other = module.ROWS[key][0]
+    base = changed(module, stage, key)
+    whole = recipe_of(stage, changed(module, stage, key)).dump()
+    plain = at(whole, tuple(key.split(".")))
+    if plain is None and default_wins:
+        other, plain = other, other  # None is not written back over a value by every type
+    high, low = (plain, other) if default_wins else (other, plain)
+    parent = ".".join(key.split(".")[:-1])
+    if at(whole, tuple(parent.split("."))) is None if parent else False:
+        low = high  # a group that is off by default
+    for lower, upper in zip(LAYERS, LAYERS[1:], strict=False):
+        files = {"extends": dict(base), "recipe": {"stage": stage}}
+        sets: list[str] = []
+        with monkeypatch.context() as patch:
+            for layer, value in ((lower, low), (upper, high)):
+                text = json.dumps(value)
+                if layer in files:
+                    files[layer] = merged(files[layer], nested(key, value))
+                elif layer == "environment":
+                    patch.setenv(f"LLMCTL_SET__{key.upper().replace('.', '__')}", text)
+                else:
+                    sets.append(f"{key}={text}")
+            (tmp_path / "low.yaml").write_text(yaml.safe_dump(files["extends"]))
+            recipe = {"extends": "low.yaml", **files["recipe"]}
+            (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+            found = load(stage, tmp_path / "r.yaml", sets)
+        expected = recipe_of(stage, merged(base, nested(key, high))).dump()
+        assert found.recipe.dump() == expected, (lower, upper)
+        origins = {name: origin for name, _, origin in found.origins()}
+        origin = origins.get(key) or next(o for n, o in origins.items() if n.startswith(key))
+        mark = {
+            "recipe": "r.yaml:",
+            "environment": "LLMCTL_SET__",
+            "command line": "--set",
+        }[upper]
+        assert mark in origin, (lower, upper, origin)
+
+
+def merged(below: Any, above: Any) -> Any:
+    if isinstance(below, dict) and isinstance(above, dict):
+        return {**below, **{k: merged(below.get(k), v) for k, v in above.items()}}
+    return above
+
+
+def test_a_default_is_named_as_one(tmp_path: Path) -> None:
+    for stage in STAGES:
+        module = reach(stage)
+        data = {"stage": stage, "out": "o", **module.BASE}
+        (tmp_path / "r.yaml").write_text(yaml.safe_dump(data))
+        found = load(stage, tmp_path / "r.yaml")
+        given = {loc[0] for loc, _ in leaves(data)}
+        for key, _, origin in found.origins():
+            if key.split(".")[0] not in given:
+                assert origin == "default", (stage, key)
+
+
+def test_environment_names_are_read_in_any_case() -> None:
+    found = list(environment_sets({"LLMCTL_SET__LORA__R": "7", "llmctl_set__seed": "1", "X": "2"}))
+    assert [(key, value) for key, value, _ in found] == [("lora.r", "7"), ("seed", "1")]
