@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
+
+from llmctl.schema.base import Part
 
 ModelRef = Annotated[
     str,
@@ -14,3 +17,41 @@ ModelRef = Annotated[
         "package) | another stage's artifact folder",
     ),
 ]
+
+
+class Lora(Part):
+    """A low-rank adapter (Hu et al. 2021): W + alpha/r * B A, with only A and B trained."""
+
+    r: int = Field(16, ge=1, le=1024, description="Rank of the two added matrices.")
+    alpha: float = Field(32, gt=0, description="Scale of the update; it is multiplied by alpha/r.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the adapter's inputs that training sets to zero."
+    )
+    target_modules: Literal["all-linear"] | list[str] = Field(
+        "all-linear",
+        description="Layers that get an adapter: names such as q_proj, or all-linear (all but the "
+        "output layer).",
+    )
+    rslora: bool = Field(
+        False, description="Scale by alpha/sqrt(r) instead (Kalajdzievski 2023), for large r."
+    )
+
+
+class TrainData(Part):
+    """The rows to learn from and the rows that are kept back to measure with."""
+
+    train: Path = Field(description="Artifact folder with a train split, or a file of rows.")
+    validation: Path | None = Field(
+        None,
+        description="Artifact folder or file of held-out rows; without it the folder of `train` "
+        "is used (its test split, else its validation split).",
+    )
+    hold_out: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of the rows that is kept back when there is no held-out split at all.",
+    )
+    eval_rows: int = Field(
+        64, ge=2, description="Most held-out rows that are measured, drawn with the seed."
+    )

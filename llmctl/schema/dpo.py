@@ -1,0 +1,39 @@
+"""What `llmctl dpo` may be asked."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from llmctl.schema.training import TrainingRecipe
+
+
+class DpoRecipe(TrainingRecipe):
+    """Direct preference optimisation: pairs of answers in, a model that prefers the better out."""
+
+    stage: Literal["dpo"] = Field(description="Names the stage.")
+    loss: Literal["sigmoid", "ipo", "hinge", "robust"] = Field(
+        "sigmoid", description="The preference loss; sigmoid is DPO as published."
+    )
+    beta: float = Field(
+        0.1, gt=0, description="How strongly the model is held to where it began; higher, closer."
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Share of pairs assumed to be labelled the wrong way (loss: robust).",
+    )
+    precompute_reference: bool = Field(
+        False,
+        description="Compute the starting model's log-probabilities once before training; pays "
+        "from the second epoch on.",
+    )
+    learning_rate: float = Field(5e-5, gt=0, lt=1, description="Peak learning rate of AdamW.")
+
+    @model_validator(mode="after")
+    def _robust_needs_noise(self) -> Self:
+        if (self.loss == "robust") != (self.label_smoothing > 0):
+            raise ValueError("label_smoothing above 0 and loss: robust are only meant together")
+        return self

@@ -1,0 +1,88 @@
+"""Recipe -> the settings of TRL and PEFT. Every key of a training recipe lands here or in data.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from trl import DPOConfig, SFTConfig
+
+from llmctl.schema.dpo import DpoRecipe
+from llmctl.schema.parts import Lora
+from llmctl.schema.sft import SftRecipe
+from llmctl.schema.training import TrainingRecipe
+
+
+def on_gpu() -> bool:
+    """Whether training runs on a CUDA device."""
+    return torch.cuda.is_available()
+
+
+def uses_bf16(recipe: TrainingRecipe) -> bool:
+    """Whether the forward pass computes in bfloat16."""
+    if recipe.precision == "auto":
+        return on_gpu() and torch.cuda.is_bf16_supported()
+    return recipe.precision == "bf16"
+
+
+def _arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
+    """What SFTConfig and DPOConfig share; `folder` takes the checkpoints."""
+    return {
+        "output_dir": str(folder),
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "num_train_epochs": recipe.epochs,
+        "max_steps": recipe.max_steps or -1,
+        "per_device_train_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.gradient_accumulation,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.scheduler,
+        "warmup_steps": recipe.warmup,  # below 1 it is a share of all steps
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.max_grad_norm,
+        "max_length": recipe.max_length,
+        "bf16": uses_bf16(recipe),
+        "gradient_checkpointing": recipe.gradient_checkpointing,
+        "save_strategy": "steps",
+        "save_steps": recipe.save_every,
+        "save_total_limit": 2,  # a kill in the middle of the newest leaves the one before it
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": not on_gpu(),
+        "dataloader_pin_memory": on_gpu(),
+    }
+
+
+def sft_config(recipe: SftRecipe, folder: Path) -> SFTConfig:
+    """The trainer's settings for an sft recipe."""
+    return SFTConfig(
+        **_arguments(recipe, folder),
+        packing=recipe.packing,
+        packing_strategy="bfd",  # whole rows only: none is cut to fill a pack
+    )
+
+
+def dpo_config(recipe: DpoRecipe, folder: Path) -> DPOConfig:
+    """The trainer's settings for a dpo recipe."""
+    return DPOConfig(
+        **_arguments(recipe, folder),
+        loss_type=[recipe.loss],
+        beta=recipe.beta,
+        label_smoothing=recipe.label_smoothing,
+        precompute_ref_log_probs=recipe.precompute_reference,
+    )
+
+
+def lora_config(lora: Lora) -> LoraConfig:
+    """PEFT's settings of an adapter on a causal language model."""
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        use_rslora=lora.rslora,
+    )
