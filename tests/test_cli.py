@@ -1,0 +1,220 @@
+"""The command line is a contract: help, errors, streams, exit codes. `UPDATE=1` rewrites snapshots."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Run
+from typer.main import get_command
+
+from llmctl import cli
+from llmctl.schema.base import STAGES
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+PLAIN = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
+SMOKE = ROOT / "recipes" / "dedup" / "smoke.yaml"
+
+
+def commands() -> list[list[str]]:
+    """Every command and group of the command line."""
+    found: list[list[str]] = [[]]
+    for name, command in sorted(get_command(cli.app).commands.items()):  # type: ignore[attr-defined]
+        found.append([name])
+        found += [[name, below] for below in sorted(getattr(command, "commands", {}))]
+    return found
+
+
+def compare(name: str, text: str) -> None:
+    path = SNAPSHOTS / f"{name}.txt"
+    if os.environ.get("UPDATE"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda c: "-".join(c) or "llmctl")
+def test_help(llmctl: Run, command: list[str]) -> None:
+    result = llmctl(*command, "--help", env=PLAIN)
+    assert result.returncode == 0 and result.stderr == ""
+    compare("help-" + ("-".join(command) or "llmctl"), result.stdout)
+
+
+def test_the_stages_are_the_eight() -> None:
+    assert tuple(cli.STAGES) == STAGES
+
+
+ERRORS = {
+    "no-command": (["sfft", "x.yaml"], 2),
+    "no-recipe": (["sft"], 2),
+    "missing-recipe": (["sft", "none.yaml"], 2),
+    "wrong-stage": (["sft", "good.yaml"], 2),
+    "unknown-key": (["dedup", "typo.yaml"], 2),
+    "unknown-kind": (["dedup", "kind.yaml"], 2),
+    "bad-value": (["dedup", "good.yaml", "--set", "seed=soon"], 2),
+    "bad-set": (["dedup", "good.yaml", "--set", "seed"], 2),
+    "missing-input": (["dedup", "good.yaml"], 2),
+    "invalid-yaml": (["dedup", "broken.yaml"], 2),
+    "list-recipe": (["dedup", "list.yaml"], 2),
+    "empty-recipe": (["dedup", "empty.yaml"], 2),
+    "folder-recipe": (["dedup", "folder"], 2),
+    "unknown-schema": (["schema", "sftt"], 2),
+    "unknown-recipe": (["recipes", "show", "sft/smok"], 2),
+    "no-artifact": (["lineage", "show", "folder"], 2),
+    "validate-all": (["validate", "typo.yaml", "broken.yaml", "good.yaml"], 2),
+    "missing-env": (["dedup", "env.yaml"], 2),
+}
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    """A folder full of mistakes."""
+    good = "stage: dedup\nout: build/x\ndata: none.jsonl\n"
+    files = {
+        "good.yaml": good,
+        "typo.yaml": good + "sed: 3\n",
+        "kind.yaml": good + "methods:\n  - kind: minhsh\n",
+        "broken.yaml": "stage: [dedup\n",
+        "list.yaml": "- stage: dedup\n",
+        "empty.yaml": "",
+        "env.yaml": good + "seed: ${env:LLMCTL_NOT_SET}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(llmctl: Run, wrong: Path, name: str) -> None:
+    arguments, code = ERRORS[name]
+    result = llmctl(*arguments, env=PLAIN, cwd=wrong)
+    assert result.returncode == code
+    assert result.stdout == "" and "Traceback" not in result.stderr
+    compare(f"error-{name}", result.stderr)
+
+
+def test_stdout_is_the_result_alone(llmctl: Run, tmp_path: Path) -> None:
+    first = llmctl("dedup", SMOKE, "--out", tmp_path / "a")
+    assert (first.returncode, first.stdout) == (0, f"{tmp_path / 'a'}\n")
+    assert "runs because: no artifact" in first.stderr
+    again = llmctl("dedup", SMOKE, "--out", tmp_path / "a")
+    assert (again.returncode, again.stdout) == (0, f"{tmp_path / 'a'}\n")
+    assert again.stderr.strip() == f"dedup: {tmp_path / 'a'} is up to date"
+    quiet = llmctl("dedup", SMOKE, "--out", tmp_path / "a", "-q", "--force")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    document = json.loads(llmctl("dedup", SMOKE, "--out", tmp_path / "a", "--json").stdout)
+    assert document["status"] == "up to date" and document["out"] == str(tmp_path / "a")
+
+
+def test_a_dry_run_writes_nothing(llmctl: Run, tmp_path: Path) -> None:
+    for arguments in (["dedup", SMOKE, "--dry-run"], ["plan", SMOKE]):
+        result = llmctl(*arguments, "--out", tmp_path / "a", "--set", "seed=9")
+        assert result.returncode == 0
+        assert re.search(r"seed +9 +--set seed", result.stdout)
+        assert re.search(rf"out +\"{tmp_path / 'a'}\" +--out", result.stdout)
+        assert "because no artifact" in result.stdout
+    document = json.loads(llmctl("plan", SMOKE, "--out", tmp_path / "a", "--json").stdout)
+    assert document["status"] == "would run"
+    assert document["origins"]["seed"] == "default"
+    assert not list(tmp_path.iterdir())
+
+
+def in_terminal(*arguments: str | Path) -> tuple[int, str]:
+    """Run in a pseudo-terminal; returns the exit code and everything that was shown."""
+    main, other = pty.openpty()
+    command = [sys.executable, "-m", "llmctl", *map(str, arguments)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(
+        command, stdin=other, stdout=other, stderr=other, env=environment, close_fds=True
+    ) as process:
+        os.close(other)
+        shown = b""
+        while True:
+            try:
+                part = os.read(main, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(main)
+    return process.returncode, shown.decode().replace("\r\n", "\n")
+
+
+def test_in_a_terminal(tmp_path: Path) -> None:
+    code, shown = in_terminal("dedup", SMOKE, "--out", tmp_path / "a")
+    assert code == 0 and str(tmp_path / "a") in shown.replace("\n", "")
+    code, shown = in_terminal("dedup", tmp_path / "none.yaml")
+    assert code == 2 and "no such recipe" in shown.replace("\n", "") and "Traceback" not in shown
+
+
+def test_a_closed_pipe_is_no_traceback(llmctl: Run) -> None:
+    command = f"{sys.executable} -m llmctl schema sft | head -1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.stdout.strip() == "{" and "Traceback" not in result.stderr
+
+
+def test_interrupt(tmp_path: Path) -> None:
+    """Ctrl-C ends with 130 and leaves nothing that looks done."""
+    command = [sys.executable, "-m", "llmctl", "dedup", str(SMOKE), "--out", str(tmp_path / "a")]
+    from llmctl.artifact import locked
+
+    with locked(tmp_path / "a", "here"):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        assert "waiting for it" in process.stderr.readline()
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.strip() == "interrupted; run again to continue"
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion(shell: str) -> None:
+    def complete(words: str) -> str:
+        count = str(len(words.split(" ")) - 1)
+        environment = {
+            **os.environ,
+            "_LLMCTL_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": words,
+            "COMP_WORDS": words,
+            "COMP_CWORD": count,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        }
+        code = "import sys; sys.argv=['llmctl']; from llmctl.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+        ).stdout
+
+    assert "build-dataset" in complete("llmctl build")
+    assert "recipes/dedup/smoke.yaml" in complete("llmctl dedup recipes/dedup/sm")
+    assert "seed=" in complete("llmctl dedup recipes/dedup/smoke.yaml --set se")
+
+
+def test_secrets_are_not_printed(llmctl: Run, tmp_path: Path) -> None:
+    """Planted tokens stay out of the manifest and out of every stream."""
+    secret = "sk-planted-0123456789"
+    env = {"OPENAI_API_KEY": secret, "HF_TOKEN": secret}
+    results = [
+        llmctl("dedup", SMOKE, "--out", tmp_path / "a", "-v", env=env),
+        llmctl("plan", SMOKE, "--json", env=env),
+        llmctl("doctor", "--json", env=env),
+    ]
+    for result in results:
+        assert secret not in result.stdout + result.stderr
+    assert secret not in (tmp_path / "a" / "manifest.json").read_text()
