@@ -33,7 +33,7 @@ class DpoRecipe(TrainingRecipe):
     learning_rate: float = Field(5e-5, gt=0, lt=1, description="Peak learning rate of AdamW.")
 
     @model_validator(mode="after")
-    def _robust_needs_noise(self) -> Self:
-        if (self.loss == "robust") != (self.label_smoothing > 0):
-            raise ValueError("label_smoothing above 0 and loss: robust are only meant together")
+    def _smoothing_is_used(self) -> Self:
+        if self.loss != "robust" and self.label_smoothing > 0:
+            raise ValueError(f"label_smoothing has no effect on loss: {self.loss}; use robust")
         return self

@@ -114,7 +114,7 @@ def build_trainer(
             [{"input_ids": row.ids, "labels": row.labels} for row in train]
         ),
         processing_class=tokenizer,
-        peft_config=config.lora_config(recipe.lora) if recipe.method == "lora" else None,
+        peft_config=config.adapter_of(recipe),
     )
 
 

@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from llmctl import rows, ui
 from llmctl.errors import LlmctlError
@@ -24,17 +29,27 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
         self.shown = 0
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
     ) -> None:
         """Begin with what the checkpoint remembers, so that a resumed run has one curve."""
         rows.write_jsonl(self.path, [row for row in state.log_history if "loss" in row])
         self.started = time.monotonic()
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
     ) -> None:
         """Move the progress line to the trainer's step."""
-        loss = next((r["loss"] for r in reversed(state.log_history) if "loss" in r), None)
+        loss = next(
+            (r["loss"] for r in reversed(state.log_history) if "loss" in r), None
+        )
         note = f"loss {loss:.3f}" if loss is not None else ""
         self.advance(state.global_step - self.shown, note)
         self.shown = state.global_step
@@ -57,7 +72,10 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
             )
         seconds = round(time.monotonic() - self.started, 3)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(rows.dumps({"step": state.global_step, **logs, "seconds": seconds}) + "\n")
+            file.write(
+                rows.dumps({"step": state.global_step, **logs, "seconds": seconds})
+                + "\n"
+            )
 
 
 def train(trainer: Any, folder: Path, metrics: Path) -> list[dict[str, Any]]:
@@ -79,6 +97,8 @@ def train(trainer: Any, folder: Path, metrics: Path) -> list[dict[str, Any]]:
 
 def _steps(trainer: Any) -> int:
     """Optimizer steps of a run that is measured in epochs."""
-    batches = math.ceil(len(trainer.train_dataset) / trainer.args.per_device_train_batch_size)
+    batches = math.ceil(
+        len(trainer.train_dataset) / trainer.args.per_device_train_batch_size
+    )
     each = max(math.ceil(batches / trainer.args.gradient_accumulation_steps), 1)
     return math.ceil(each * trainer.args.num_train_epochs)

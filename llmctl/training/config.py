@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peft import LoraConfig
@@ -56,9 +57,22 @@ def _arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
     }
 
 
+Config = TypeVar("Config", SFTConfig, DPOConfig)
+
+
+def _made(kind: type[Config], **arguments: Any) -> Config:
+    """A TRL config without the warning about a name that TRL itself passes on to transformers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "`gradient_checkpointing` is deprecated", FutureWarning
+        )
+        return kind(**arguments)
+
+
 def sft_config(recipe: SftRecipe, folder: Path) -> SFTConfig:
     """The trainer's settings for an sft recipe."""
-    return SFTConfig(
+    return _made(
+        SFTConfig,
         **_arguments(recipe, folder),
         packing=recipe.packing,
         packing_strategy="bfd",  # whole rows only: none is cut to fill a pack
@@ -67,7 +81,8 @@ def sft_config(recipe: SftRecipe, folder: Path) -> SFTConfig:
 
 def dpo_config(recipe: DpoRecipe, folder: Path) -> DPOConfig:
     """The trainer's settings for a dpo recipe."""
-    return DPOConfig(
+    return _made(
+        DPOConfig,
         **_arguments(recipe, folder),
         loss_type=[recipe.loss],
         beta=recipe.beta,
@@ -86,3 +101,8 @@ def lora_config(lora: Lora) -> LoraConfig:
         target_modules=lora.target_modules,
         use_rslora=lora.rslora,
     )
+
+
+def adapter_of(recipe: SftRecipe) -> LoraConfig | None:
+    """The adapter that an sft recipe trains; None when it trains the model's own weights."""
+    return lora_config(recipe.lora) if recipe.method == "lora" else None

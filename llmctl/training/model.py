@@ -19,7 +19,9 @@ TOLERANCE = 1e-3
 """Largest difference between two logits that should be equal, as a share of the largest logit."""
 
 
-def load(folder: Path, gradient_checkpointing: bool = False) -> tuple[Any, PreTrainedTokenizerBase]:
+def load(
+    folder: Path, gradient_checkpointing: bool = False
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """(model in fp32, tokenizer) from an ordinary folder."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None:
@@ -41,14 +43,18 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 @torch.no_grad()
-def logits(model: Any, ids: list[int], position_ids: list[int] | None = None) -> torch.Tensor:
+def logits(
+    model: Any, ids: list[int], position_ids: list[int] | None = None
+) -> torch.Tensor:
     """The logits of one sequence, shape (time, vocabulary)."""
     model.eval()
     extra = {}
     if position_ids is not None:
         extra["position_ids"] = torch.tensor([position_ids], device=model.device)
     tokens = torch.tensor([ids], device=model.device)
-    found: torch.Tensor = model(input_ids=tokens, use_cache=False, **extra).logits[0].float()
+    found: torch.Tensor = (
+        model(input_ids=tokens, use_cache=False, **extra).logits[0].float()
+    )
     return found
 
 
@@ -59,7 +65,9 @@ def check_packing(model: Any, one: list[int], other: list[int]) -> None:
     after `one` as it gives alone.
     """
     one, other = one[:64], other[:64]
-    packed = logits(model, one + other, [*range(len(one)), *range(len(other))])[len(one) :]
+    packed = logits(model, one + other, [*range(len(one)), *range(len(other))])[
+        len(one) :
+    ]
     alone = logits(model, other)
     gap = float((packed - alone).abs().max() / alone.abs().max())
     if gap > TOLERANCE:
@@ -69,7 +77,9 @@ def check_packing(model: Any, one: list[int], other: list[int]) -> None:
         )
 
 
-def merged(model: PeftModel, probe: list[int], dtype: torch.dtype) -> tuple[PreTrainedModel, float]:
+def merged(
+    model: PeftModel, probe: list[int], dtype: torch.dtype
+) -> tuple[PreTrainedModel, float]:
     """(the base with the adapter added to its weights, rounded to `dtype`; relative logit error).
 
     The error is that of merging, before rounding; too large a one is an error. The weights come
@@ -79,7 +89,9 @@ def merged(model: PeftModel, probe: list[int], dtype: torch.dtype) -> tuple[PreT
     whole: Any = model.merge_and_unload()
     gap = float((logits(whole, probe) - before).abs().max() / before.abs().max())
     if gap > TOLERANCE:
-        raise LlmctlError(f"the merged model's logits differ from the adapter's by {gap:.1%}")
+        raise LlmctlError(
+            f"the merged model's logits differ from the adapter's by {gap:.1%}"
+        )
     return rounded(whole, dtype), gap
 
 
@@ -104,12 +116,18 @@ def save(
     model.config.use_cache = True
     model.to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    artifact.model = {**modelref.identity(folder), "base": base, "form": form, "path": "model"}
+    artifact.model = {
+        **modelref.identity(folder),
+        "base": base,
+        "form": form,
+        "path": "model",
+    }
 
 
 def save_adapter(model: PeftModel, artifact: Artifact, base: str) -> None:
     """Write `adapter/`; its base is the recipe's reference, not a path on this machine."""
-    for config in model.peft_config.values():
-        config.base_model_name_or_path = base
-    model.save_pretrained(artifact.path("adapter/adapter_config.json").parent)
-    (artifact.folder / "adapter" / "README.md").unlink(missing_ok=True)  # an empty form
+    path = artifact.path("adapter/adapter_config.json")
+    model.save_pretrained(path.parent)
+    config = json.loads(path.read_bytes()) | {"base_model_name_or_path": base}
+    artifact.write_json("adapter/adapter_config.json", config)
+    (path.parent / "README.md").unlink(missing_ok=True)  # an empty form

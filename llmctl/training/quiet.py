@@ -8,7 +8,15 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-CHATTY = ("bitsandbytes", "trl", "peft", "accelerate", "datasets", "transformers", "torch")
+CHATTY = (
+    "bitsandbytes",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "transformers",
+    "torch",
+)
 # Lines that say nothing a user could act on; everything else is shown.
 HARMLESS = (
     ".*`use_reentrant`.*",

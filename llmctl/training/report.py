@@ -33,7 +33,8 @@ def write(
     page.tokens("The first row as the model sees it", list(pieces))
     page.heading("All figures")
     page.table(
-        ["figure", "value"], [[name, _shown(value)] for name, value in artifact.metrics.items()]
+        ["figure", "value"],
+        [[name, _shown(value)] for name, value in artifact.metrics.items()],
     )
     page.write(artifact.path("report.html"))
 

@@ -1,0 +1,42 @@
+"""Run a training stage in this process, on small files."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from llmctl.artifact import Artifact
+from llmctl.schema.base import schema_of
+
+ROOT = Path(__file__).parent.parent
+CHAT = ROOT / "recipes" / "samples" / "chat.jsonl"
+PAIRS = ROOT / "recipes" / "samples" / "pairs.jsonl"
+
+
+def recipe(stage: str, model: Path, rows: Path, **keys: Any) -> Any:
+    """A recipe of a few quick steps."""
+    small = {"max_steps": 3, "learning_rate": 1e-3, "max_length": 256, "lora": {"r": 4}}
+    data = {"train": str(rows), **keys.pop("data", {})}
+    base = {"stage": stage, "out": "out", "model": str(model), "data": data}
+    return schema_of(stage).model_validate({**base, **small, **keys})
+
+
+def run(made: Any, folder: Path) -> Artifact:
+    """The artifact that the stage wrote into `folder`."""
+    artifact = Artifact(folder)
+    import_module(f"llmctl.stages.{made.stage}").run(made, artifact)
+    return artifact
+
+
+def log(artifact: Artifact) -> list[dict[str, Any]]:
+    """metrics.jsonl."""
+    lines = (artifact.folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def weights(artifact: Artifact) -> list[bytes]:
+    """The bytes of the adapter and of the merged model."""
+    names = ("adapter/adapter_model.safetensors", "model/model.safetensors")
+    return [(artifact.folder / name).read_bytes() for name in names]
