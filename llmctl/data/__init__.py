@@ -1,0 +1,1 @@
+"""Rows that can be trained on: built, filtered, deduplicated."""

@@ -1,0 +1,1 @@
+"""Rows -> kept and dropped, each dropped row with its kept twin."""

@@ -1,0 +1,52 @@
+"""The promise of a deduper: a dropped row names a kept twin that it was compared with."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmctl.data.kernels import Ids, Kernel
+from llmctl.data.twins import Floats, Pairs
+from llmctl.plugins import Backend
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts in order of preference; the first `fixed` are references that are never dropped."""
+
+    texts: list[str]
+    fixed: int
+    kernel: Kernel
+    threads: int = 1
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Found:
+    """`twin[i]` is the kept row that row i repeats, -1 for a kept row; `score[i]` in 0..1."""
+
+    twin: Ids
+    score: Floats
+    clusters: Pairs
+    measured: Floats = field(default_factory=lambda: np.empty(0))
+    sweep: dict[float, int] = field(default_factory=dict)
+
+
+class Deduper(Backend):
+    """Finds rows that repeat a preferred one; what it drops has a kept twin in the same result."""
+
+    order: ClassVar[int] = 0
+    """Methods run by rising order: cheap and sure ones first."""
+
+    @property
+    @abstractmethod
+    def rule(self) -> str:
+        """The measure and its bound, as dropped.jsonl names them."""
+
+    @abstractmethod
+    def find(self, rows: Rows, alive: NDArray[np.bool_]) -> Found:
+        """Compare the rows that are `alive`; the others are left as they are."""

@@ -1,0 +1,122 @@
+"""Nearly the same text: MinHash finds candidates, exact Jaccard of the shingle sets decides."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from llmctl.data import kernels, twins
+from llmctl.data.dedupers.base import Deduper, Found, Rows
+from llmctl.data.folding import encoded
+from llmctl.data.kernels import Buffer, Ids, Shape
+from llmctl.data.twins import Floats, Pairs
+
+Threshold = Annotated[float, Field(gt=0, le=1)]
+COMPARED = 1 << 14
+"""Pairs of signatures compared at a time (16 MB)."""
+
+
+class MinhashDeduper(Deduper):
+    """Jaccard similarity of the sets of `ngram` neighbouring words, at least `threshold`."""
+
+    order: ClassVar[int] = 1
+
+    threshold: Threshold = Field(0.8, description="Least exact Jaccard of a dropped row and its twin.")
+    ngram: int = Field(5, ge=1, le=64, description="Words (or characters) in one shingle.")
+    unit: Literal["words", "characters"] = Field("words", description="What a shingle is made of.")
+    permutations: int = Field(128, ge=16, le=1024, description="Length of a signature.")
+    recall: float = Field(
+        0.999, gt=0, lt=1, description="Asked chance that a pair at the threshold is compared."
+    )
+    bands: int | None = Field(None, ge=1, le=1024, description="Bands; solved from `recall` when absent.")
+    rows: int | None = Field(None, ge=1, le=64, description="Rows of a band; solved when absent.")
+    ignore_case: bool = Field(True, description="Whether `Paris` and `PARIS` are the same.")
+    symbols: bool = Field(
+        False, description="Whether + - * / % = < > and the like count as words (maths, code)."
+    )
+    sweep: tuple[Threshold, ...] = Field(
+        (), description="Other thresholds: the report says how many rows each would drop."
+    )
+
+    @model_validator(mode="after")
+    def _banding(self) -> Self:
+        if (self.bands is None) != (self.rows is None):
+            raise ValueError("give both `bands` and `rows`, or neither")
+        if self.bands and self.rows and self.bands * self.rows > self.permutations:
+            raise ValueError(
+                f"bands x rows is {self.bands * self.rows}, more than {self.permutations} permutations"
+            )
+        if self.chance(min(self.threshold, *self.sweep, 1.0)) < self.recall and not self.bands:
+            raise ValueError("no banding reaches this recall: raise `permutations` or the threshold")
+        return self
+
+    @property
+    def rule(self) -> str:
+        """The measure and its bound."""
+        return f"jaccard >= {self.threshold:g}"
+
+    def banding(self) -> tuple[int, int]:
+        """Bands and rows: the most rows (fewest false candidates) that reach the recall."""
+        if self.bands and self.rows:
+            return self.bands, self.rows
+        lowest = min(self.threshold, *self.sweep, 1.0)
+        for rows in range(min(self.permutations, 64), 1, -1):
+            if 1 - (1 - lowest**rows) ** (self.permutations // rows) >= self.recall:
+                return self.permutations // rows, rows
+        return self.permutations, 1
+
+    def chance(self, similarity: float) -> float:
+        """The chance that a pair of this similarity shares a band."""
+        bands, rows = self.banding()
+        return float(1 - (1 - similarity**rows) ** bands)
+
+    def shape(self) -> Shape:
+        """The shingles, as the kernels take them."""
+        characters = self.unit == "characters"
+        return kernels.shape(
+            self.ngram, characters=characters, symbols=self.symbols, case=self.ignore_case
+        )
+
+    def find(self, rows: Rows, alive: NDArray[np.bool_]) -> Found:
+        """Sign, band, verify, and drop only against kept rows; a row without a word is left alone."""
+        ids = np.flatnonzero(alive)
+        form, use, threads = self.shape(), rows.kernel, rows.threads
+        buffer = Buffer.of(encoded(rows.texts[i], case=self.ignore_case) for i in ids.tolist())
+        a, b = kernels.permutations(self.permutations, rows.seed)
+        signature, counts = kernels.signatures(buffer, form, a, b, use, threads)
+        worded = np.flatnonzero(counts > 0)
+        signature, ids = signature[worded], ids[worded]
+        fixed = int(np.searchsorted(ids, rows.fixed))
+        lowest = min(self.threshold, *self.sweep, 1.0)
+        # A pair whose signatures agree six deviations below the threshold is not worth its sets.
+        floor = lowest - 6 * (lowest * (1 - lowest) / self.permutations) ** 0.5
+
+        def measure(x: Ids, y: Ids) -> Floats:
+            score = np.zeros(len(x))
+            for at in range(0, len(x), COMPARED):
+                cut = slice(at, at + COMPARED)
+                score[cut] = (signature[x[cut]] == signature[y[cut]]).mean(axis=1)
+            close = np.flatnonzero(score >= floor)
+            needed, place = np.unique(np.append(x[close], y[close]), return_inverse=True)
+            sets = kernels.shingle_sets(buffer, form, worded[needed], use, threads)
+            left, right = place[: len(close)], place[len(close) :]
+            score[close] = kernels.jaccard(*sets, left, right, use, threads)
+            score[score < floor] = 0.0
+            return score
+
+        keys, content = twins.band_keys(signature, *self.banding())
+        scores = twins.Scores(len(ids), measure)
+        local, score, pairs = twins.resolve(keys, content, scores, fixed, self.threshold)
+        sweep = {
+            each: int((twins.resolve(keys, content, scores, fixed, each)[0] >= 0).sum())
+            for each in sorted({*self.sweep, self.threshold} if self.sweep else ())
+        }
+        twin, all_scores = np.full(len(rows.texts), -1, np.int64), np.zeros(len(rows.texts))
+        gone = np.flatnonzero(local >= 0)
+        twin[ids[gone]], all_scores[ids[gone]] = ids[local[gone]], score[gone]
+        clusters = Pairs(ids[pairs.x], ids[pairs.y], pairs.score)
+        measured = scores.pairs().score
+        return Found(twin, all_scores, clusters, measured[measured > 0], sweep)

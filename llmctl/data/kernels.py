@@ -1,0 +1,303 @@
+"""Hashing and comparing texts as bytes: the NumPy kernels, and the choice of the compiled ones.
+
+All texts lie in one UTF-8 buffer; no Python object is made per word or shingle. A byte's class says
+what it is (see `byte_classes`); a run of bytes is a unit (a word, or a character), its hash is
+`mix(sum(code[i] * BASE**i))`, and n units are joined by a second polynomial. Every operation is
+integer arithmetic modulo 2**64, so `kernels_numba` gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
+Ids = NDArray[np.int64]
+T = TypeVar("T")
+S = TypeVar("S")
+
+BASE, MULT = 0x100000001B3, 0x9E3779B97F4A7C15
+SEED = np.uint64(0xCBF29CE484222325)
+SET_SHIFT = np.uint64(11)
+"""A set keeps 53 bits of a shingle's hash: 11 bits are left for the pair's number."""
+GROUP = 1 << 11
+CHUNK = 1 << 20
+SYMBOLS = b"+-*/%=<>^|~$#@&\\"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Texts in one byte array; text i is `data[offsets[i]:offsets[i + 1]]` and ends with a newline."""
+
+    data: Bytes
+    offsets: Ids
+
+    @classmethod
+    def of(cls, texts: Iterable[bytes]) -> Buffer:
+        """Join encoded texts."""
+        parts = list(texts)
+        sizes = np.fromiter((len(p) + 1 for p in parts), np.int64, len(parts))
+        joined = b"\n".join([*parts, b""])
+        return cls(np.frombuffer(joined, np.uint8), _starts(sizes))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a shingle is: `n` units; `classes` and `codes` per byte value."""
+
+    n: int
+    classes: Bytes
+    codes: Bytes
+
+
+def byte_classes(*, characters: bool, symbols: bool) -> Bytes:
+    """Class of each byte: 0 separator, 1 continues or starts a unit, 2 starts one, 3 is one alone."""
+    classes = np.zeros(256, np.uint8)
+    for byte in range(128):
+        if chr(byte).isalnum() or byte == ord("_"):
+            classes[byte] = 3 if characters else 1
+    classes[0x80:] = 1
+    if characters:
+        classes[0xC0:] = 2
+    if symbols:
+        classes[list(SYMBOLS)] = 3
+    return classes
+
+
+def shape(n: int, *, characters: bool = False, symbols: bool = False, case: bool = True) -> Shape:
+    """The shingles of a method; `case` folds ASCII letters (others are folded before)."""
+    codes = np.arange(256, dtype=np.uint8)
+    if case:
+        codes[65:91] += 32
+    return Shape(n, byte_classes(characters=characters, symbols=symbols), codes)
+
+
+def mix(x: Words) -> Words:
+    """splitmix64's finalizer."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _starts(sizes: NDArray[Any]) -> Ids:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
+
+
+@lru_cache(4)
+def _powers(size: int) -> tuple[Words, Words]:
+    """BASE**i and BASE**-i modulo 2**64 for i in 0..size."""
+    up = np.full(size + 1, BASE, np.uint64)
+    down = np.full(size + 1, pow(BASE, -1, 2**64), np.uint64)
+    up[0] = down[0] = 1
+    return np.cumprod(up, dtype=np.uint64), np.cumprod(down, dtype=np.uint64)
+
+
+def _units(data: Bytes, form: Shape) -> tuple[Words, Ids]:
+    """Hashes of the units of `data` and where each starts."""
+    kind = form.classes[data]
+    before = np.concatenate([np.zeros(1, np.uint8), kind[:-1]])
+    start = (kind != 0) & ((kind >= 2) | (before == 0) | (before == 3))
+    stop = (before != 0) & (start | (kind == 0))
+    starts, stops = np.flatnonzero(start), np.flatnonzero(stop)
+    if len(stops) < len(starts):  # the last unit touches the end
+        stops = np.append(stops, len(data))
+    up, down = _powers(1 << max(12, (len(data)).bit_length()))
+    code = np.where(kind != 0, form.codes[data], 0).astype(np.uint64)
+    total = np.zeros(len(data) + 1, np.uint64)
+    np.cumsum(code * up[: len(data)], out=total[1:])
+    return mix((total[stops] - total[starts]) * down[starts] + SEED), starts
+
+
+def _segments(data: Bytes, form: Shape) -> Iterator[tuple[int, int]]:
+    """Cut at separators, so that a very long text does not need tables of its length."""
+    first = 0
+    while len(data) - first > 2 * CHUNK:
+        gaps = np.flatnonzero(form.classes[data[first + CHUNK : first + 2 * CHUNK]] == 0)
+        if not len(gaps):
+            break
+        last = first + CHUNK + int(gaps[0])
+        yield first, last
+        first = last
+    yield first, len(data)
+
+
+def shingles(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids, Ids]:
+    """Hashes of the n-unit shingles of texts, their CSR offsets, and the units of each text.
+
+    A text of fewer than n units is one shingle of what it has; one without units has hash mix(0).
+    """
+    hashed, placed = [], []
+    for first, last in _segments(data, form):
+        units, starts = _units(data[first:last], form)
+        hashed.append(units)
+        placed.append(starts + first)
+    units, starts = np.concatenate(hashed), np.concatenate(placed)
+    begin = np.searchsorted(starts, offsets).astype(np.int64)
+    counts = np.diff(begin)
+    pointer = _starts(np.maximum(counts - form.n + 1, 1))
+    out = np.empty(pointer[-1], np.uint64)
+    short = np.flatnonzero(counts < form.n)
+    is_long = np.ones(len(out), bool)
+    is_long[pointer[short]] = False
+    multiplier = np.uint64(MULT)
+    if len(units) >= form.n:
+        size = len(units) - form.n + 1
+        rolling = np.zeros(size, np.uint64)
+        for i in range(form.n):
+            rolling = rolling * multiplier + units[i : size + i]
+        ends = np.repeat(begin[1:], counts)[:size]
+        out[is_long] = mix(rolling[np.arange(size) + form.n <= ends])
+    rest = np.zeros(len(short), np.uint64)
+    for i in range(form.n - 1):
+        has = counts[short] > i
+        rest[has] = rest[has] * multiplier + units[begin[short[has]] + i]
+    out[pointer[short]] = mix(rest + counts[short].astype(np.uint64))
+    return out, pointer, counts
+
+
+def permutations(count: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Multipliers (odd) and offsets of `count` permutations of 32-bit numbers."""
+    random = np.random.default_rng(seed)
+    a = random.integers(0, 2**32, count, dtype=np.uint64).astype(np.uint32) | np.uint32(1)
+    return a, random.integers(0, 2**32, count, dtype=np.uint64).astype(np.uint32)
+
+
+def _sign(data: Bytes, offsets: Ids, form: Shape, a: Any, b: Any) -> tuple[Any, Ids]:
+    values, pointer, counts = shingles(data, offsets, form)
+    high = (values >> np.uint64(32)).astype(np.uint32)
+    signature = np.empty((len(offsets) - 1, len(a)), np.uint32)
+    for p in range(len(a)):
+        signature[:, p] = np.minimum.reduceat(high * a[p] + b[p], pointer[:-1])
+    return signature, counts
+
+
+def _sets(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
+    """Sorted distinct 53-bit shingle hashes of at most GROUP texts, and how many each has."""
+    values, pointer, _ = shingles(data, offsets, form)
+    number = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint64), np.diff(pointer))
+    key = (number << np.uint64(53)) | (values >> SET_SHIFT)
+    key.sort()
+    key = key[np.append(True, key[1:] != key[:-1])]
+    sizes = np.bincount((key >> np.uint64(53)).astype(np.int64), minlength=len(offsets) - 1)
+    return key & np.uint64(2**53 - 1), sizes.astype(np.int64)
+
+
+def _jaccard(flat: Words, pointer: Ids, x: Ids, y: Ids) -> NDArray[np.float64]:
+    """Jaccard of the pairs: both sets tagged with the pair's number, sorted; equals are neighbours."""
+    size, out = np.diff(pointer), np.empty(len(x))
+    for at in range(0, len(x), GROUP):
+        left, right = x[at : at + GROUP], y[at : at + GROUP]
+        keys = []
+        for side in (left, right):
+            begin = _starts(size[side])
+            where = np.repeat(pointer[side] - begin[:-1], size[side]) + np.arange(begin[-1])
+            tag = np.repeat(np.arange(len(left), dtype=np.uint64) << np.uint64(53), size[side])
+            keys.append(tag | flat[where])
+        merged = np.concatenate(keys)
+        merged.sort()
+        equal = merged[1:][merged[1:] == merged[:-1]]
+        both = np.bincount((equal >> np.uint64(53)).astype(np.int64), minlength=len(left))
+        out[at : at + GROUP] = both / (size[left] + size[right] - both)
+    return out
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The three inner loops; `name` is `numpy` or `numba`, and both give equal bits."""
+
+    name: str
+    sign: Callable[[Bytes, Ids, Shape, Any, Any], tuple[Any, Ids]]
+    sets: Callable[[Bytes, Ids, Shape], tuple[Words, Ids]]
+    jaccard: Callable[[Words, Ids, Ids, Ids], NDArray[np.float64]]
+
+
+NUMPY = Kernel("numpy", _sign, _sets, _jaccard)
+
+
+def kernel(name: str = "auto") -> Kernel:
+    """The kernel of that name; `auto` is numba where it is installed."""
+    if name != "numpy":
+        try:
+            from llmctl.data.kernels_numba import NUMBA
+
+            return NUMBA
+        except ImportError:
+            if name == "numba":
+                from llmctl.errors import MissingError, install_hint
+
+                raise MissingError(f"kernel: numba is not there: {install_hint('fast')}") from None
+    return NUMPY
+
+
+def _mapped(work: Callable[[T], S], items: list[T], threads: int) -> list[S]:
+    if threads < 2 or len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))
+
+
+def _cuts(sizes: NDArray[Any], most: int) -> list[tuple[int, int]]:
+    """Ranges of about CHUNK bytes and at most `most` texts each."""
+    ends, first, cuts = np.cumsum(sizes), 0, []
+    while first < len(sizes):
+        before = int(ends[first - 1]) if first else 0
+        last = int(np.searchsorted(ends, before + CHUNK, "right"))
+        last = min(max(last, first + 1), first + most, len(sizes))
+        cuts.append((first, last))
+        first = last
+    return cuts
+
+
+def signatures(
+    buffer: Buffer, form: Shape, a: Any, b: Any, use: Kernel, threads: int = 1
+) -> tuple[NDArray[np.uint32], Ids]:
+    """MinHash signatures, shape (texts, permutations), and the units of each text."""
+    signature = np.empty((len(buffer), len(a)), np.uint32)
+    counts = np.empty(len(buffer), np.int64)
+
+    def work(cut: tuple[int, int]) -> None:
+        first, last = cut
+        offsets = buffer.offsets[first : last + 1]
+        data = buffer.data[offsets[0] : offsets[-1]]
+        signature[first:last], counts[first:last] = use.sign(data, offsets - offsets[0], form, a, b)
+
+    _mapped(work, _cuts(np.diff(buffer.offsets), len(buffer)), threads)
+    return signature, counts
+
+
+def shingle_sets(
+    buffer: Buffer, form: Shape, ids: Ids, use: Kernel, threads: int = 1
+) -> tuple[Words, Ids]:
+    """The shingle sets of the texts `ids`, as CSR."""
+    sizes = buffer.offsets[ids + 1] - buffer.offsets[ids]
+
+    def work(cut: tuple[int, int]) -> tuple[Words, Ids]:
+        part, size = ids[cut[0] : cut[1]], sizes[cut[0] : cut[1]]
+        begin = _starts(size)
+        where = np.repeat(buffer.offsets[part] - begin[:-1], size) + np.arange(begin[-1])
+        return use.sets(buffer.data[where], begin, form)
+
+    parts = _mapped(work, _cuts(sizes, GROUP), threads)
+    if not parts:
+        return np.empty(0, np.uint64), np.zeros(1, np.int64)
+    flat = np.concatenate([values for values, _ in parts])
+    return flat, _starts(np.concatenate([counts for _, counts in parts]))
+
+
+def jaccard(
+    flat: Words, pointer: Ids, x: Ids, y: Ids, use: Kernel, threads: int = 1
+) -> NDArray[np.float64]:
+    """Exact Jaccard of the pairs (x, y) of sets."""
+    cuts = [(at, min(at + GROUP, len(x))) for at in range(0, len(x), GROUP)]
+    parts = _mapped(lambda c: use.jaccard(flat, pointer, x[c[0] : c[1]], y[c[0] : c[1]]), cuts, threads)
+    return np.concatenate(parts) if parts else np.empty(0)

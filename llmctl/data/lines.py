@@ -1,0 +1,78 @@
+"""Rows with the bytes that they were read from, so that a kept row is copied and not written anew."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmctl import rows
+from llmctl.errors import InputError
+
+NO_TEXT = "no `messages`, no `prompt`/`chosen`/`rejected`, no `text`: name the fields in `text`"
+
+
+def raw(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number, line) of every line that is not blank; of Parquet, its rows as JSON."""
+    if path.suffix == ".parquet" or path.is_dir():
+        for number, row in enumerate(rows.read(path), 1):
+            yield number, rows.dumps(row).encode("utf-8", "surrogatepass") + b"\n"
+        return
+    if not path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
+        raise InputError(f"{path}: rows are read from {', '.join(rows.FORMATS)}, not '{path.suffix}'")
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.isspace():
+                yield number, line if line.endswith(b"\n") else line + b"\n"
+
+
+def parsed(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file:line, row) of a file; raises at the first line that is not a row."""
+    for number, line in raw(path):
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except UnicodeDecodeError:
+            raise InputError(f"{where}: not UTF-8 text") from None
+        except ValueError as error:
+            raise InputError(f"{where}: not valid JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: is a {type(row).__name__}, a row is an object")
+        yield where, row
+
+
+def field(row: Mapping[str, Any], dotted: str, where: str) -> Any:
+    """The value of a dotted field."""
+    value: Any = row
+    for part in dotted.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise InputError(f"{where}: has no field '{dotted}'; found {', '.join(row)}")
+        value = value[part]
+    return value
+
+
+def text_of(row: Mapping[str, Any], fields: Sequence[str], where: str) -> str:
+    """What is compared of a row; parts are held apart by a NUL, which no folding removes."""
+    if fields:
+        return "\0".join(_flat(field(row, each, where)) for each in fields)
+    if "messages" in row:
+        return _flat(row["messages"])
+    if "chosen" in row and "rejected" in row:
+        names = [n for n in ("prompt", "chosen", "rejected") if n in row]
+        return "\0".join(_flat(row[name]) for name in names)
+    if "text" in row:
+        return _flat(row["text"])
+    raise InputError(f"{where}: {NO_TEXT}")
+
+
+def _flat(value: Any) -> str:
+    """Text, or the contents of messages; anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+        contents = [v.get("content") for v in value]
+        if all(isinstance(each, str) for each in contents):
+            return "\0".join(contents)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

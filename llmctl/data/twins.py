@@ -1,0 +1,145 @@
+"""From signatures to decisions: candidates, verified pairs, and who is dropped against whom.
+
+Candidates are linear in the size of a group: neighbours and the group's first row. Two orders are
+tried: by content, so that clusters do not depend on the order of rows, and by preference, so that
+the row to keep meets the whole group. A row is dropped only against a row that is itself kept; when
+a later round drops that one, all decisions are taken again from all verified pairs, until the kept
+rows have no verified pair left. Therefore a second run finds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmctl.data.kernels import MULT, Ids, Words, mix
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of rows, x < y, with their exact similarity."""
+
+    x: Ids
+    y: Ids
+    score: Floats
+
+
+def band_keys(signature: NDArray[np.uint32], bands: int, rows: int) -> tuple[Words, Words]:
+    """The key of each row in each band, shape (bands, rows), and one hash of all of them."""
+    keys = np.empty((bands, len(signature)), np.uint64)
+    content = np.zeros(len(signature), np.uint64)
+    for band in range(bands):
+        h = np.full(len(signature), 0x2545F4914F6CDD1D, np.uint64)
+        for column in range(band * rows, (band + 1) * rows):
+            h = mix((h ^ signature[:, column].astype(np.uint64)) * np.uint64(MULT))
+        keys[band] = h
+        content = mix(content * np.uint64(MULT) ^ h)
+    return keys, content
+
+
+def candidates(keys: Words, members: Ids, order: NDArray[Any]) -> Ids:
+    """Pairs of `members` that share a band, as x * rows + y: neighbours by `order`, and the first."""
+    total, found = keys.shape[1], [np.empty(0, np.int64)]
+    for band in keys if len(members) else ():
+        h = band[members]
+        by_key = np.argsort(h)
+        same = np.diff(h[by_key]) == 0
+        shared = np.append(same, False) | np.append(False, same)
+        group, ids = h[by_key][shared], members[by_key[shared]]
+        if not len(ids):
+            continue
+        inner = np.lexsort((ids, order[ids], group))
+        group, ids = group[inner], ids[inner]
+        same = np.diff(group) == 0
+        place = np.arange(len(ids))
+        head = np.maximum.accumulate(np.where(np.append(True, ~same), place, 0))
+        left, right, first = ids[:-1][same], ids[1:][same], ids[head[1:]][same]
+        far = first != left
+        x, y = np.append(left, first[far]), np.append(right, right[far])
+        found.append(np.unique(np.minimum(x, y) * total + np.maximum(x, y)))
+    return np.unique(np.concatenate(found))
+
+
+class Scores:
+    """Similarities of pairs, each computed once."""
+
+    def __init__(self, rows: int, measure: Callable[[Ids, Ids], Floats]) -> None:
+        self.rows, self._measure = rows, measure
+        self._keys, self._scores = np.empty(0, np.int64), np.empty(0)
+
+    def of(self, keys: Ids) -> Floats:
+        """The similarity of each pair x * rows + y."""
+        new = np.setdiff1d(keys, self._keys, assume_unique=True)
+        if len(new):
+            scores = self._measure(new // self.rows, new % self.rows)
+            merged = np.append(self._keys, new)
+            order = np.argsort(merged)
+            self._keys, self._scores = merged[order], np.append(self._scores, scores)[order]
+        return self._scores[np.searchsorted(self._keys, keys)] if len(keys) else np.empty(0)
+
+    def pairs(self) -> Pairs:
+        """Everything that was measured."""
+        return Pairs(self._keys // self.rows, self._keys % self.rows, self._scores)
+
+
+def greedy(pairs: Pairs, rows: int, fixed: int) -> tuple[Ids, Floats]:
+    """The kept twin of each row (-1: it is kept) and the score; a lower number is preferred.
+
+    A fixed row (below `fixed`) is never dropped, and is named before other twins.
+    """
+    twin, score = [-1] * rows, [0.0] * rows
+    order = np.lexsort((pairs.x, -pairs.score, pairs.x >= fixed, pairs.y))
+    columns = (pairs.x[order].tolist(), pairs.y[order].tolist(), pairs.score[order].tolist())
+    for x, y, s in zip(*columns, strict=True):  # by y: every x < y is already decided
+        if twin[y] < 0 and twin[x] < 0:
+            twin[y], score[y] = x, s
+    return np.array(twin, np.int64), np.array(score)
+
+
+def resolve(
+    keys: Words, content: Words, scores: Scores, fixed: int, threshold: float
+) -> tuple[Ids, Floats, Pairs]:
+    """The kept twin and score of each row, and the pairs that make the clusters."""
+    rows = keys.shape[1]
+    rank, known = np.arange(rows), np.empty(0, np.int64)
+    twin, score = np.full(rows, -1, np.int64), np.zeros(rows)
+    clusters: Pairs | None = None
+    while True:
+        members = np.flatnonzero(twin < 0)
+        by_content = _near(candidates(keys, members, content), scores, fixed, threshold)
+        by_rank = _near(candidates(keys, members, rank), scores, fixed, threshold)
+        if clusters is None:
+            clusters = Pairs(by_content // rows, by_content % rows, scores.of(by_content))
+        grown = np.union1d(known, np.union1d(by_content, by_rank))
+        if len(grown) == len(known):
+            return twin, score, clusters
+        known = grown
+        twin, score = greedy(Pairs(known // rows, known % rows, scores.of(known)), rows, fixed)
+
+
+def _near(keys: Ids, scores: Scores, fixed: int, threshold: float) -> Ids:
+    keys = keys[keys % scores.rows >= fixed]  # two fixed rows are nobody's business
+    return keys[scores.of(keys) >= threshold]
+
+
+def components(rows: int, x: Ids, y: Ids) -> Ids:
+    """The smallest row of each row's connected component."""
+    parent = list(range(rows))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for a, b in zip(x.tolist(), y.tolist(), strict=True):
+        a, b = root(a), root(b)
+        if a != b:
+            parent[max(a, b)] = min(a, b)
+    return np.array([root(i) for i in range(rows)], np.int64)

@@ -1,0 +1,152 @@
+"""Truths of deduplication, each against brute force on small texts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmctl.data import kernels
+from llmctl.data.dedupers.base import Deduper, Found, Rows
+from llmctl.data.folding import encoded
+from llmctl.data.twins import components
+
+WORDS = ["alpha", "beta", "Gamma", "été", "ÉTÉ", "λ", "日本", "x", "don't", "a-b", "🙂", "हिन्दी"]
+TEXT = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
+TEXTS = st.lists(st.one_of(TEXT, st.text(max_size=20)), max_size=24)
+LOW = Deduper.of({"kind": "minhash", "threshold": 0.5, "ngram": 2})
+
+
+def found(texts: list[str], method: Deduper = LOW, fixed: int = 0, **more: Any) -> Found:
+    rows = Rows(texts, fixed, more.pop("kernel", kernels.NUMPY), **more)
+    return method.find(rows, np.ones(len(texts), bool))
+
+
+def shingle_set(text: str, n: int) -> set[tuple[str, ...]]:
+    """The shingles of a text, said again without bytes and hashes."""
+    folded = encoded(text, case=True).decode("utf-8", "surrogatepass")
+    words = re.findall(r"[^\x00-\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f]+", folded.lower())
+    return {tuple(words[i : i + n]) for i in range(max(1, len(words) - n + 1))} if words else set()
+
+
+@given(texts=TEXTS)
+@settings(max_examples=150, deadline=None)
+def test_every_dropped_row_has_a_kept_twin_at_the_threshold(texts: list[str]) -> None:
+    result = found(texts)
+    for i in np.flatnonzero(result.twin >= 0):
+        twin = int(result.twin[i])
+        a, b = shingle_set(texts[i], 2), shingle_set(texts[twin], 2)
+        assert result.twin[twin] < 0
+        assert len(a & b) / len(a | b) == pytest.approx(result.score[i])
+        assert result.score[i] >= 0.5
+
+
+@given(texts=TEXTS, fixed=st.integers(0, 5))
+@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize("kind", ["exact", "minhash"])
+def test_twice_changes_nothing(kind: str, texts: list[str], fixed: int) -> None:
+    fixed = min(fixed, len(texts))
+    method = LOW if kind == "minhash" else Deduper.of(kind)
+    first = found(texts, method, fixed)
+    assert (first.twin[:fixed] < 0).all()
+    kept = [t for t, twin in zip(texts, first.twin, strict=True) if twin < 0]
+    assert (found(kept, method, fixed).twin < 0).all()
+
+
+@given(texts=TEXTS, random=st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_order_does_not_change_which_clusters_exist(texts: list[str], random: Any) -> None:
+    order = list(range(len(texts)))
+    random.shuffle(order)
+    sets = []
+    for places in (range(len(texts)), order):
+        pairs = found([texts[i] for i in places]).clusters
+        label = components(len(texts), pairs.x, pairs.y)
+        groups: dict[int, set[int]] = {}
+        for at, i in enumerate(places):
+            groups.setdefault(int(label[at]), set()).add(i)
+        sets.append({frozenset(group) for group in groups.values()})
+    assert sets[0] == sets[1]
+
+
+@given(texts=TEXTS, n=st.integers(1, 6), characters=st.booleans(), symbols=st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_numba_and_numpy_give_the_same_bits(
+    texts: list[str], n: int, characters: bool, symbols: bool
+) -> None:
+    pytest.importorskip("numba")
+    form = kernels.shape(n, characters=characters, symbols=symbols)
+    buffer = kernels.Buffer.of(encoded(t, case=True) for t in texts)
+    a, b = kernels.permutations(16, 1)
+    ids = np.arange(len(texts))
+    results = []
+    for use in (kernels.NUMPY, kernels.kernel("numba")):
+        signed = kernels.signatures(buffer, form, a, b, use)
+        sets = kernels.shingle_sets(buffer, form, ids, use)
+        scores = kernels.jaccard(*sets, ids[:-1], ids[1:], use)
+        results.append([*signed, *sets, scores])
+    for one, other in zip(*results, strict=True):
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
+
+
+def test_threads_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(f"w{(i * 7 + j) % 50}" for j in range(40)) for i in range(300)]
+    one = found(texts)
+    monkeypatch.setattr(kernels, "CHUNK", 256)
+    monkeypatch.setattr(kernels, "GROUP", 7)
+    two = found(texts, threads=2)
+    assert np.array_equal(one.twin, two.twin)
+    assert np.array_equal(one.score, two.score)
+
+
+@pytest.mark.parametrize("kind", ["exact", "minhash"])
+def test_many_identical_rows_take_no_quadratic_time(kind: str) -> None:
+    result = found(["the same row of seven words again"] * 50_000, Deduper.of(kind))
+    assert (result.twin[1:] == 0).all()
+    assert result.twin[0] == -1
+
+
+def test_a_template_cluster_is_dropped_against_its_first_row() -> None:
+    boilerplate = " ".join(f"word{i}" for i in range(100))
+    result = found([f"{boilerplate} number {i}" for i in range(5_000)], Deduper.of("minhash"))
+    assert (result.twin[1:] == 0).all()
+
+
+def test_rows_without_words_are_left_alone_and_short_rows_are_compared_whole() -> None:
+    result = found(["", "!!!", "???", "yes", "Yes.", "no", "", "yes yes"], Deduper.of("minhash"))
+    assert result.twin.tolist() == [-1, -1, -1, -1, 3, -1, -1, -1]
+
+
+def test_case_and_composition_fold_in_every_script() -> None:
+    texts = ["Été à Λόγος un deux trois", "E\u0301TE\u0301 À ΛΌΓΟΣ UN DEUX TROIS"]
+    for kind in ("exact", "minhash"):
+        assert found(texts, Deduper.of(kind)).twin.tolist() == [-1, 0]
+
+
+def test_scripts_without_spaces_are_compared_by_character() -> None:
+    text = "東京都は日本の首都であり、世界最大の都市の一つである。人口は約千四百万人です。"
+    edited = text.replace("千四百万", "千三百万")
+    result = found([text, edited], Deduper.of({"kind": "minhash", "threshold": 0.6}))
+    assert result.twin.tolist() == [-1, 0]
+    assert result.score[1] < 1
+
+
+def test_minus_is_not_plus_for_exact() -> None:
+    assert (found(["2+3", "2-3"], Deduper.of("exact")).twin < 0).all()
+
+
+def test_bands_are_solved_for_the_threshold() -> None:
+    method: Any = Deduper.of("minhash")
+    assert method.banding() == (25, 5)
+    assert method.chance(0.8) > 0.9999
+
+
+def test_a_text_longer_than_every_table() -> None:
+    long = "lorem ipsum dolor sit amet " * 200_000 + "x" * 3_000_000
+    result = found([long, long + " end", "x" * 3_000_000], Deduper.of("minhash"))
+    assert result.twin.tolist() == [-1, 0, -1]
