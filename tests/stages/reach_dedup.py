@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 BASE = {"stage": "dedup", "data": "recipes/samples/repeats.jsonl"}
+
+KINDS = {"keep": {"by": "highest", "field": "meta.n"}}
 
 
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
@@ -18,7 +18,7 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
 
     methods = {each.kind: each for each in recipe.methods}
     minhash = methods.get("minhash")
-    ranked = {"id": "a", "text": "a b", "meta": {"when": "2026-01-01", "n": 3}}
+    ranked = {"id": "a", "text": "a b", "meta": {"when": "2026-01-01", "n": 3, "m": 4}}
     return SimpleNamespace(
         recipe=recipe,
         files=recipe.files(),
@@ -41,7 +41,7 @@ ROWS: dict[str, Any] = {
     "out": None,
     "stage": None,
     "version": None,
-    "seed": (7, lambda b: b.seed, [2960827379, 2664286985]),
+    "seed": (7, lambda b: b.seed, [4058335883, 2684764585]),
     "data": ("recipes/samples/chat.jsonl", lambda b: str(b.files["data"])),
     "text": (["id"], _own("text")),
     "methods": (["exact"], lambda b: sorted(b.methods)),
@@ -61,5 +61,9 @@ ROWS: dict[str, Any] = {
     "kernel": ("numpy", _own("kernel")),
     "threads": (3, lambda b: b.threads),
     "examples": (5, _own("examples")),
+    "methods[minhash].bands": (20, lambda b: b.banding, (20, 6)),
+    "methods[minhash].rows": (6, lambda b: b.banding, (21, 6)),
     "keep.prefer": (["new*", "old*"], lambda b: b.rank()[0], 1),
+    "keep.by": ("lowest", lambda b: b.rank(), (0, 3)),
+    "keep.field": ("meta.m", lambda b: b.rank(), (0, -4)),
 }

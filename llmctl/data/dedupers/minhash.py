@@ -31,8 +31,8 @@ class MinhashDeduper(Deduper):
     recall: float = Field(
         0.999, gt=0, lt=1, description="Asked chance that a pair at the threshold is compared."
     )
-    bands: int | None = Field(None, ge=1, le=1024, description="Bands; solved from `recall` when absent.")
-    rows: int | None = Field(None, ge=1, le=64, description="Rows of a band; solved when absent.")
+    bands: int | None = Field(None, ge=1, le=1024, description="Bands; solved when absent.")
+    rows: int | None = Field(None, ge=1, le=64, description="Rows of a band; solved from `recall` when absent.")
     ignore_case: bool = Field(True, description="Whether `Paris` and `PARIS` are the same.")
     symbols: bool = Field(
         False, description="Whether + - * / % = < > and the like count as words (maths, code)."
@@ -43,15 +43,20 @@ class MinhashDeduper(Deduper):
 
     @model_validator(mode="after")
     def _banding(self) -> Self:
-        if (self.bands is None) != (self.rows is None):
-            raise ValueError("give both `bands` and `rows`, or neither")
-        if self.bands and self.rows and self.bands * self.rows > self.permutations:
+        bands, rows = self.banding()
+        if bands < 1 or rows < 1 or bands * rows > self.permutations:
             raise ValueError(
-                f"bands x rows is {self.bands * self.rows}, more than {self.permutations} permutations"
+                f"{self.bands} bands of {self.rows} rows need more than {self.permutations} permutations"
             )
-        if self.chance(min(self.threshold, *self.sweep, 1.0)) < self.recall and not self.bands:
+        chosen = self.bands is not None or self.rows is not None
+        if not chosen and self.chance(self.lowest) < self.recall:
             raise ValueError("no banding reaches this recall: raise `permutations` or the threshold")
         return self
+
+    @property
+    def lowest(self) -> float:
+        """The lowest threshold that pairs are compared for."""
+        return min(self.threshold, *self.sweep, 1.0)
 
     @property
     def rule(self) -> str:
@@ -60,11 +65,12 @@ class MinhashDeduper(Deduper):
 
     def banding(self) -> tuple[int, int]:
         """Bands and rows: the most rows (fewest false candidates) that reach the recall."""
-        if self.bands and self.rows:
-            return self.bands, self.rows
-        lowest = min(self.threshold, *self.sweep, 1.0)
+        if self.bands is not None:
+            return self.bands, self.rows or self.permutations // self.bands
+        if self.rows is not None:
+            return self.permutations // self.rows, self.rows
         for rows in range(min(self.permutations, 64), 1, -1):
-            if 1 - (1 - lowest**rows) ** (self.permutations // rows) >= self.recall:
+            if 1 - (1 - self.lowest**rows) ** (self.permutations // rows) >= self.recall:
                 return self.permutations // rows, rows
         return self.permutations, 1
 
@@ -90,7 +96,7 @@ class MinhashDeduper(Deduper):
         worded = np.flatnonzero(counts > 0)
         signature, ids = signature[worded], ids[worded]
         fixed = int(np.searchsorted(ids, rows.fixed))
-        lowest = min(self.threshold, *self.sweep, 1.0)
+        lowest = self.lowest
         # A pair whose signatures agree six deviations below the threshold is not worth its sets.
         floor = lowest - 6 * (lowest * (1 - lowest) / self.permutations) ** 0.5
 

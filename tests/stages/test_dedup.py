@@ -1,0 +1,155 @@
+"""The dedup stage through its files: bytes, twins, held-out rows, keep rules, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.artifact import Artifact, Input
+from llmctl.errors import InputError
+from llmctl.schema.dedup import DedupRecipe
+from llmctl.stages.dedup import run
+
+LONG = "the quick brown fox jumps over the lazy dog while nine grey birds watch from a high wall"
+
+
+def jsonl(path: Path, rows: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def deduped(out: Path, **keys: Any) -> Artifact:
+    out.mkdir(parents=True)
+    recipe = DedupRecipe.model_validate({"stage": "dedup", "out": out, **keys})
+    inputs = {key: Input(key, str(ref), Path(ref), "") for key, ref in recipe.inputs().items()}
+    artifact = Artifact(out, inputs)
+    run(recipe, artifact)
+    return artifact
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_kept_lines_are_copied_byte_for_byte(tmp_path: Path) -> None:
+    lines = [
+        b'{"id": "a",  "text":"caf\\u00e9 one"}\r\n',
+        b'\n',
+        b'{"id":"b","text":"CAF\xc3\x89 one"}\n',
+        b'{"text":"two", "id":"c"}',
+    ]
+    data = tmp_path / "rows.jsonl"
+    data.write_bytes(b"".join(lines))
+    artifact = deduped(tmp_path / "out", data=data)
+    assert (tmp_path / "out/kept.jsonl").read_bytes() == lines[0] + lines[3] + b"\n"
+    drop = rows_of(tmp_path / "out/dropped.jsonl")
+    assert [(d["id"], d["reason"], d["twin"], d["score"]) for d in drop] == [("b", "exact", "a", 1.0)]
+    assert artifact.metrics["rows"] == 3
+    assert artifact.dropped == {"exact": 1}
+    assert "<html" in (tmp_path / "out/report.html").read_text("utf-8")
+
+
+def test_train_rows_of_the_held_out_splits_leave_as_leaks(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    jsonl(folder / "train.jsonl", [
+        {"id": "t1", "text": LONG}, {"id": "t2", "text": LONG + " again"}, {"id": "t3", "text": "x"},
+    ])
+    jsonl(folder / "validation.jsonl", [{"id": "v1", "text": LONG}, {"id": "v2", "text": LONG}])
+    jsonl(folder / "test.jsonl", [{"id": "e1", "text": "unrelated"}])
+    artifact = deduped(tmp_path / "out", data=folder)
+    assert [r["id"] for r in rows_of(tmp_path / "out/kept.jsonl")] == ["t3"]
+    assert artifact.dropped == {"leak": 2}
+    for name in ("validation.jsonl", "test.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
+    again = deduped(tmp_path / "again", data=tmp_path / "out")
+    assert again.metrics["dropped"] == 0
+    assert (tmp_path / "again/kept.jsonl").read_bytes() == (tmp_path / "out/kept.jsonl").read_bytes()
+    without = deduped(tmp_path / "without", data=folder, leaks=False)
+    assert without.dropped == {"minhash": 1}
+
+
+def test_against_drops_what_occurs_in_other_files(tmp_path: Path) -> None:
+    data = jsonl(tmp_path / "new.jsonl", [{"text": LONG}, {"text": "fresh"}])
+    old = jsonl(tmp_path / "old.jsonl", [{"text": LONG + " indeed"}, {"text": LONG}])
+    artifact = deduped(tmp_path / "out", data=data, against=[old])
+    assert artifact.dropped == {"against": 1}
+    assert rows_of(tmp_path / "out/dropped.jsonl")[0]["id"].endswith("new.jsonl:1")
+
+
+@pytest.mark.parametrize(
+    ("keep", "stays"),
+    [
+        ({"by": "first"}, "a"),
+        ({"by": "longest"}, "b"),
+        ({"by": "shortest"}, "a"),
+        ({"by": "highest", "field": "meta.score"}, "c"),
+        ({"by": "lowest", "field": "meta.score"}, "b"),
+        ({"by": "newest", "field": "meta.date"}, "b"),
+        ({"by": "longest", "prefer": ["best/*"]}, "c"),
+    ],
+)
+def test_the_keep_rule_decides_who_stays(tmp_path: Path, keep: dict[str, Any], stays: str) -> None:
+    rows = [
+        {"id": "a", "text": LONG, "meta": {"score": 2, "date": "2024-05-01"}},
+        {"id": "b", "text": LONG + " indeed", "meta": {"score": 1, "date": "2026-05-01T10:00:00Z"}},
+        {"id": "c", "text": LONG.upper(), "meta": {"score": 3.5, "date": "2025-05-01"},
+         "source": {"uri": "best/one.md"}},
+    ]
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    deduped(tmp_path / "out", data=data, keep=keep)
+    assert [r["id"] for r in rows_of(tmp_path / "out/kept.jsonl")] == [stays]
+    assert {d["twin"] for d in rows_of(tmp_path / "out/dropped.jsonl")} == {stays}
+
+
+def test_parts_of_a_row_are_held_apart(tmp_path: Path) -> None:
+    def messages(one: str, two: str) -> dict[str, Any]:
+        roles = (("user", one), ("assistant", two))
+        return {"messages": [{"role": role, "content": text} for role, text in roles]}
+
+    data = jsonl(tmp_path / "rows.jsonl", [messages("a b", "c"), messages("a", "b c")])
+    assert deduped(tmp_path / "out", data=data, methods=["exact"]).metrics["kept"] == 2
+
+
+def test_sweep_counts_grow_as_the_threshold_falls(tmp_path: Path) -> None:
+    rows = [{"text": " ".join([*LONG.split()[i:], *"abcdefgh"[:i]])} for i in range(8)]
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    method = {"kind": "minhash", "threshold": 0.6, "ngram": 2, "sweep": [0.3, 0.9]}
+    artifact = deduped(tmp_path / "out", data=data, methods=[method])
+    counts = list(artifact.metrics["minhash_sweep"].values())
+    assert counts == sorted(counts, reverse=True)
+    assert artifact.metrics["minhash_sweep"]["0.6"] == artifact.metrics["dropped"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "a"}\n{"text": \n', "rows.jsonl:2: not valid JSON"),
+        (b'{"text": "\xff"}\n', "rows.jsonl:1: not UTF-8"),
+        (b'[1]\n', "rows.jsonl:1: is a list"),
+        (b'{"id": 1}\n', "rows.jsonl:1: no `messages`"),
+        (b"", "has no rows"),
+    ],
+)
+def test_bad_rows_are_named_by_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        deduped(tmp_path / "out", data=data)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"methods": ["exact", "exact"]}, "each kind may be there once"),
+        ({"methods": ["exact", {"kind": "minhash", "ignore_case": False}]}, "set both alike"),
+        ({"methods": [{"kind": "minhash", "bands": 64, "rows": 5}]}, "more than 128"),
+        ({"keep": {"by": "newest"}}, "`field` goes with"),
+    ],
+)
+def test_contradictions_are_refused_at_the_recipe(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DedupRecipe.model_validate({"stage": "dedup", "out": "o", "data": "d.jsonl", **keys})
