@@ -1,4 +1,4 @@
-"""The page that lets a person judge a deduplication: counts, similarities, drops beside their twins."""
+"""The page to judge a deduplication by: counts, similarities, drops beside their twins."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def similarities(recipe: DedupRecipe, report: Report, verdicts: Verdicts) -> Non
         if len(found.measured):
             report.heading("Similarity of the pairs that were compared")
             report.text(f"A row was dropped at {method.rule}. Pairs far below are not measured.")
-            report.histogram("Jaccard", {method.kind: found.measured.tolist()}, "Jaccard similarity")
+            report.histogram(
+                "Jaccard", {method.kind: found.measured.tolist()}, "Jaccard similarity"
+            )
         if found.sweep:
             counts = [[f"{threshold:g}", str(n)] for threshold, n in found.sweep.items()]
             report.heading("Other thresholds")
@@ -73,8 +75,9 @@ def drops(recipe: DedupRecipe, report: Report, verdicts: Verdicts) -> None:
             twin = int(verdicts.twin[i])
             ids = verdicts.entries[i].id, verdicts.entries[twin].id
             score = f"{verdicts.score[i]:.3f}"
-            report.tokens(f"dropped {ids[0]} ({score})", differing(_line(verdicts, i), _line(verdicts, twin)))
-            report.tokens(f"kept {ids[1]}", differing(_line(verdicts, twin), _line(verdicts, i)))
+            one, other = _line(verdicts, i), _line(verdicts, twin)
+            report.tokens(f"dropped {ids[0]} ({score})", differing(one, other))
+            report.tokens(f"kept {ids[1]}", differing(other, one))
 
 
 def differing(text: str, other: str) -> list[tuple[str, str]]:

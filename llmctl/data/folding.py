@@ -1,4 +1,4 @@
-"""Which differences between two texts do not count: letter case, composed forms, spaces, punctuation."""
+"""Differences that do not count: letter case, composed forms, spaces, punctuation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import unicodedata
 _ASCII_PUNCTUATION = re.compile(r"[\x00-\x1f !-/:-@\[-^`{-\x7f]+")
 
 SPACELESS = ("CJK UNIFIED", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-"""Scripts written without spaces, by the beginning of their characters' names: a character is a word."""
+"""Scripts without spaces, by how their characters' names begin: a character is a word."""
 
 
 class _Separators(dict[int, str]):
-    """str.translate table, filled as characters are met; marks (vowel signs, accents) stay letters."""
+    """Table of str.translate, filled as characters are met; marks (vowel signs) stay letters."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)

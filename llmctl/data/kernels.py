@@ -34,7 +34,7 @@ SYMBOLS = b"+-*/%=<>^|~$#@&\\"
 
 @dataclass(frozen=True)
 class Buffer:
-    """Texts in one byte array; text i is `data[offsets[i]:offsets[i + 1]]` and ends with a newline."""
+    """Texts in one byte array: text i is `data[offsets[i]:offsets[i + 1]]`, with a newline."""
 
     data: Bytes
     offsets: Ids
@@ -61,7 +61,7 @@ class Shape:
 
 
 def byte_classes(*, characters: bool, symbols: bool) -> Bytes:
-    """Class of each byte: 0 separator, 1 continues or starts a unit, 2 starts one, 3 is one alone."""
+    """Class of each byte: 0 separator, 1 continues or starts a unit, 2 starts one, 3 is one."""
     classes = np.zeros(256, np.uint8)
     for byte in range(128):
         if chr(byte).isalnum() or byte == ord("_"):
@@ -193,7 +193,7 @@ def _sets(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
 
 
 def _jaccard(flat: Words, pointer: Ids, x: Ids, y: Ids) -> NDArray[np.float64]:
-    """Jaccard of the pairs: both sets tagged with the pair's number, sorted; equals are neighbours."""
+    """Jaccard of pairs: both sets tagged with the pair's number and sorted; equals touch."""
     size, out = np.diff(pointer), np.empty(len(x))
     for at in range(0, len(x), GROUP):
         left, right = x[at : at + GROUP], y[at : at + GROUP]
@@ -299,5 +299,7 @@ def jaccard(
 ) -> NDArray[np.float64]:
     """Exact Jaccard of the pairs (x, y) of sets."""
     cuts = [(at, min(at + GROUP, len(x))) for at in range(0, len(x), GROUP)]
-    parts = _mapped(lambda c: use.jaccard(flat, pointer, x[c[0] : c[1]], y[c[0] : c[1]]), cuts, threads)
+    parts = _mapped(
+        lambda c: use.jaccard(flat, pointer, x[c[0] : c[1]], y[c[0] : c[1]]), cuts, threads
+    )
     return np.concatenate(parts) if parts else np.empty(0)

@@ -23,7 +23,9 @@ def _mix(x: Any) -> Any:
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _shingle(data: Any, start: int, stop: int, classes: Any, codes: Any, ring: Any, out: Any) -> Any:
+def _shingle(
+    data: Any, start: int, stop: int, classes: Any, codes: Any, ring: Any, out: Any
+) -> Any:
     """Hash the shingles of data[start:stop] into `out`; returns (shingles, units)."""
     n = ring.shape[0]
     power = U(1)
@@ -78,7 +80,7 @@ def _signatures(data: Any, offsets: Any, classes: Any, codes: Any, n: int, a: An
             x = nb.uint32(found[s] >> U(32))
             for p in range(a.shape[0]):
                 v = nb.uint32(a[p] * x + b[p])
-                low[p] = v if v < low[p] else low[p]
+                low[p] = v if v < low[p] else low[p]  # noqa: FURB136
         signature[d] = low
         counts[d] = units
     return signature, counts

@@ -1,4 +1,4 @@
-"""Rows with the bytes that they were read from, so that a kept row is copied and not written anew."""
+"""Rows with the bytes that they were read from: a kept row is copied, not written anew."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def raw(path: Path) -> Iterator[tuple[int, bytes]]:
             yield number, rows.dumps(row).encode("utf-8", "surrogatepass") + b"\n"
         return
     if not path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
-        raise InputError(f"{path}: rows are read from {', '.join(rows.FORMATS)}, not '{path.suffix}'")
+        raise InputError(
+            f"{path}: rows are read from {', '.join(rows.FORMATS)}, not '{path.suffix}'"
+        )
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.isspace():

@@ -44,7 +44,7 @@ def band_keys(signature: NDArray[np.uint32], bands: int, rows: int) -> tuple[Wor
 
 
 def candidates(keys: Words, members: Ids, order: NDArray[Any]) -> Ids:
-    """Pairs of `members` that share a band, as x * rows + y: neighbours by `order`, and the first."""
+    """Pairs of `members` in a band, as x * rows + y: neighbours by `order`, and the first."""
     total, found = keys.shape[1], [np.empty(0, np.int64)]
     for band in keys if len(members) else ():
         h = band[members]

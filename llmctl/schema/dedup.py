@@ -53,7 +53,9 @@ class DedupRecipe(Recipe):
         min_length=1,
         description="How rows are compared; each kind at most once, cheap kinds run first.",
     )
-    keep: Keep = Field(default_factory=lambda: Keep(), description="Which of the twins stays.")
+    keep: Keep = Field(
+        default_factory=lambda: Keep.model_validate({}), description="Which of the twins stays."
+    )
     against: list[Path] = Field(
         default_factory=list,
         description="Files of rows that are never dropped and whose repeats in `data` are.",
@@ -97,11 +99,13 @@ class DedupRecipe(Recipe):
 
     def estimate(self) -> dict[str, str]:
         """The chance to find pairs, and memory from the size of the files."""
+        from llmctl.data.dedupers.minhash import MinhashDeduper
+
         lines = {}
         for each in self.methods:
-            if hasattr(each, "banding"):
+            if isinstance(each, MinhashDeduper):
                 bands, rows = each.banding()
-                points = (1.0 if t > 1 else t for t in _around(each.threshold))
+                points = _around(each.threshold)
                 curve = ", ".join(f"{each.chance(t):.4f} at {t:g}" for t in points)
                 lines["bands x rows"] = f"{bands} x {rows}; a pair is compared with chance {curve}"
         paths = [Path(str(p)) for p in self.inputs().values() if Path(str(p)).is_file()]
@@ -112,4 +116,5 @@ class DedupRecipe(Recipe):
 
 
 def _around(threshold: float) -> list[float]:
-    return [round(threshold + step, 4) for step in (-0.2, -0.1, 0.0, 0.1) if threshold + step > 0]
+    points = (round(threshold + step, 4) for step in (-0.2, -0.1, 0.0, 0.1))
+    return [point for point in points if 0 < point <= 1]

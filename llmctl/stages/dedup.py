@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,9 @@ def splits(recipe: DedupRecipe, artifact: Artifact) -> list[Path]:
     return found
 
 
-def preference(keep: Keep, row: dict[str, Any], text: str, path: Path, where: str) -> tuple[Any, ...]:
+def preference(
+    keep: Keep, row: dict[str, Any], text: str, path: Path, where: str
+) -> tuple[Any, ...]:
     """The rank of a row: the lowest of twins stays; ties fall to the order of the rows."""
     source = row.get("source")
     names = [str(path), path.name]
@@ -121,14 +124,14 @@ def preference(keep: Keep, row: dict[str, Any], text: str, path: Path, where: st
         names.append(str(source))
     liked = (i for i, p in enumerate(keep.prefer) if any(fnmatch(name, p) for name in names))
     first = next(liked, len(keep.prefer))
-    if keep.by == "first" or (keep.by in ("longest", "shortest") and keep.field):
+    if keep.by == "first":
         return (first,)
     if keep.by in ("longest", "shortest"):
         return (first, -len(text) if keep.by == "longest" else len(text))
     assert keep.field is not None
     value = lines.field(row, keep.field, where)
     number = _moment(value) if keep.by == "newest" else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
+    if isinstance(number, bool) or not isinstance(number, int | float) or isnan(number):
         kind = "a date" if keep.by == "newest" else "a number"
         raise InputError(f"{where}: {keep.field}: {value!r} is not {kind}")
     return (first, number if keep.by == "lowest" else -number)

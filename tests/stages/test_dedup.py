@@ -38,7 +38,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 def test_kept_lines_are_copied_byte_for_byte(tmp_path: Path) -> None:
     lines = [
         b'{"id": "a",  "text":"caf\\u00e9 one"}\r\n',
-        b'\n',
+        b"\n",
         b'{"id":"b","text":"CAF\xc3\x89 one"}\n',
         b'{"text":"two", "id":"c"}',
     ]
@@ -47,7 +47,9 @@ def test_kept_lines_are_copied_byte_for_byte(tmp_path: Path) -> None:
     artifact = deduped(tmp_path / "out", data=data)
     assert (tmp_path / "out/kept.jsonl").read_bytes() == lines[0] + lines[3] + b"\n"
     drop = rows_of(tmp_path / "out/dropped.jsonl")
-    assert [(d["id"], d["reason"], d["twin"], d["score"]) for d in drop] == [("b", "exact", "a", 1.0)]
+    assert [(d["id"], d["reason"], d["twin"], d["score"]) for d in drop] == [
+        ("b", "exact", "a", 1.0)
+    ]
     assert artifact.metrics["rows"] == 3
     assert artifact.dropped == {"exact": 1}
     assert "<html" in (tmp_path / "out/report.html").read_text("utf-8")
@@ -55,9 +57,14 @@ def test_kept_lines_are_copied_byte_for_byte(tmp_path: Path) -> None:
 
 def test_train_rows_of_the_held_out_splits_leave_as_leaks(tmp_path: Path) -> None:
     folder = tmp_path / "set"
-    jsonl(folder / "train.jsonl", [
-        {"id": "t1", "text": LONG}, {"id": "t2", "text": LONG + " again"}, {"id": "t3", "text": "x"},
-    ])
+    jsonl(
+        folder / "train.jsonl",
+        [
+            {"id": "t1", "text": LONG},
+            {"id": "t2", "text": LONG + " again"},
+            {"id": "t3", "text": "x"},
+        ],
+    )
     jsonl(folder / "validation.jsonl", [{"id": "v1", "text": LONG}, {"id": "v2", "text": LONG}])
     jsonl(folder / "test.jsonl", [{"id": "e1", "text": "unrelated"}])
     artifact = deduped(tmp_path / "out", data=folder)
@@ -67,7 +74,9 @@ def test_train_rows_of_the_held_out_splits_leave_as_leaks(tmp_path: Path) -> Non
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
     again = deduped(tmp_path / "again", data=tmp_path / "out")
     assert again.metrics["dropped"] == 0
-    assert (tmp_path / "again/kept.jsonl").read_bytes() == (tmp_path / "out/kept.jsonl").read_bytes()
+    assert (tmp_path / "again/kept.jsonl").read_bytes() == (
+        tmp_path / "out/kept.jsonl"
+    ).read_bytes()
     without = deduped(tmp_path / "without", data=folder, leaks=False)
     assert without.dropped == {"minhash": 1}
 
@@ -96,8 +105,12 @@ def test_the_keep_rule_decides_who_stays(tmp_path: Path, keep: dict[str, Any], s
     rows = [
         {"id": "a", "text": LONG, "meta": {"score": 2, "date": "2024-05-01"}},
         {"id": "b", "text": LONG + " indeed", "meta": {"score": 1, "date": "2026-05-01T10:00:00Z"}},
-        {"id": "c", "text": LONG.upper(), "meta": {"score": 3.5, "date": "2025-05-01"},
-         "source": {"uri": "best/one.md"}},
+        {
+            "id": "c",
+            "text": LONG.upper(),
+            "meta": {"score": 3.5, "date": "2025-05-01"},
+            "source": {"uri": "best/one.md"},
+        },
     ]
     data = jsonl(tmp_path / "rows.jsonl", rows)
     deduped(tmp_path / "out", data=data, keep=keep)
@@ -129,7 +142,7 @@ def test_sweep_counts_grow_as_the_threshold_falls(tmp_path: Path) -> None:
     [
         (b'{"text": "a"}\n{"text": \n', "rows.jsonl:2: not valid JSON"),
         (b'{"text": "\xff"}\n', "rows.jsonl:1: not UTF-8"),
-        (b'[1]\n', "rows.jsonl:1: is a list"),
+        (b"[1]\n", "rows.jsonl:1: is a list"),
         (b'{"id": 1}\n', "rows.jsonl:1: no `messages`"),
         (b"", "has no rows"),
     ],
@@ -146,7 +159,7 @@ def test_bad_rows_are_named_by_file_and_line(tmp_path: Path, content: bytes, mes
     [
         ({"methods": ["exact", "exact"]}, "each kind may be there once"),
         ({"methods": ["exact", {"kind": "minhash", "ignore_case": False}]}, "set both alike"),
-        ({"methods": [{"kind": "minhash", "bands": 64, "rows": 5}]}, "more than 128"),
+        ({"methods": [{"kind": "minhash", "bands": 64, "rows": 5}]}, "do not fit 128"),
         ({"keep": {"by": "newest"}}, "`field` goes with"),
     ],
 )

@@ -24,7 +24,9 @@ class MinhashDeduper(Deduper):
 
     order: ClassVar[int] = 1
 
-    threshold: Threshold = Field(0.8, description="Least exact Jaccard of a dropped row and its twin.")
+    threshold: Threshold = Field(
+        0.8, description="Least exact Jaccard of a dropped row and its twin."
+    )
     ngram: int = Field(5, ge=1, le=64, description="Words (or characters) in one shingle.")
     unit: Literal["words", "characters"] = Field("words", description="What a shingle is made of.")
     permutations: int = Field(128, ge=16, le=1024, description="Length of a signature.")
@@ -32,7 +34,9 @@ class MinhashDeduper(Deduper):
         0.999, gt=0, lt=1, description="Asked chance that a pair at the threshold is compared."
     )
     bands: int | None = Field(None, ge=1, le=1024, description="Bands; solved when absent.")
-    rows: int | None = Field(None, ge=1, le=64, description="Rows of a band; solved from `recall` when absent.")
+    rows: int | None = Field(
+        None, ge=1, le=64, description="Rows of a band; solved from `recall` when absent."
+    )
     ignore_case: bool = Field(True, description="Whether `Paris` and `PARIS` are the same.")
     symbols: bool = Field(
         False, description="Whether + - * / % = < > and the like count as words (maths, code)."
@@ -46,11 +50,13 @@ class MinhashDeduper(Deduper):
         bands, rows = self.banding()
         if bands < 1 or rows < 1 or bands * rows > self.permutations:
             raise ValueError(
-                f"{self.bands} bands of {self.rows} rows need more than {self.permutations} permutations"
+                f"{bands} bands of {rows} rows do not fit {self.permutations} permutations"
             )
         chosen = self.bands is not None or self.rows is not None
         if not chosen and self.chance(self.lowest) < self.recall:
-            raise ValueError("no banding reaches this recall: raise `permutations` or the threshold")
+            raise ValueError(
+                "no banding reaches this recall: raise `permutations` or the threshold"
+            )
         return self
 
     @property
@@ -87,7 +93,7 @@ class MinhashDeduper(Deduper):
         )
 
     def find(self, rows: Rows, alive: NDArray[np.bool_]) -> Found:
-        """Sign, band, verify, and drop only against kept rows; a row without a word is left alone."""
+        """Sign, band, verify, drop only against kept rows; a row without a word is left alone."""
         ids = np.flatnonzero(alive)
         form, use, threads = self.shape(), rows.kernel, rows.threads
         buffer = Buffer.of(encoded(rows.texts[i], case=self.ignore_case) for i in ids.tolist())
