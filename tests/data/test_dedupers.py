@@ -150,3 +150,20 @@ def test_a_text_longer_than_every_table() -> None:
     long = "lorem ipsum dolor sit amet " * 200_000 + "x" * 3_000_000
     result = found([long, long + " end", "x" * 3_000_000], Deduper.of("minhash"))
     assert result.twin.tolist() == [-1, 0, -1]
+
+
+def test_overlap_finds_items_inside_longer_rows() -> None:
+    question = "a train leaves the city at noon and drives for three hours before it stops"
+    texts = [
+        question,
+        "how many legs has a spider",
+        "yes no",
+        f"Here is a task. {question.upper()}! Answer it with care, and then show every step.",
+        "The child asked: how many legs has a spider? Eight.",
+        "yes no maybe, which of them is it going to be after all this time",
+        "a train leaves the station at dawn, and nobody in the village knows where it goes",
+    ]
+    result = found(texts, Deduper.of("overlap"), 3)
+    assert result.twin.tolist() == [-1, -1, -1, 0, 1, -1, -1]
+    assert result.score[3] == 1.0
+    assert (found(texts, Deduper.of("overlap"), 0).twin < 0).all()

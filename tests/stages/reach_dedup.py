@@ -56,6 +56,18 @@ ROWS: dict[str, Any] = {
     "methods[minhash].ignore_case": (False, lambda b: int(b.shape.codes[65]), 65),
     "methods[minhash].symbols": (True, lambda b: int(b.shape.classes[43]), 3),
     "methods[minhash].sweep": ([0.5], lambda b: b.banding, (64, 2)),
+    "methods[overlap].ngram": (13, lambda b: b.methods["overlap"].rule, "13-gram coverage >= 0.5"),
+    "methods[overlap].coverage": (
+        0.9,
+        lambda b: b.methods["overlap"].rule,
+        "8-gram coverage >= 0.9",
+    ),
+    "methods[overlap].shortest": (9, lambda b: b.methods["overlap"].shortest),
+    "methods[overlap].symbols": (
+        True,
+        lambda b: int(b.methods["overlap"]._shape(8).classes[43]),
+        3,
+    ),
     "against": (["recipes/samples/chat.jsonl"], lambda b: [str(p) for p in b.recipe.against]),
     "leaks": (False, _own("leaks")),
     "kernel": ("numpy", _own("kernel")),
