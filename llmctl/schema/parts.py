@@ -23,7 +23,7 @@ class Lora(Part):
     """A low-rank adapter (Hu et al. 2021): W + alpha/r * B A, with only A and B trained."""
 
     r: int = Field(16, ge=1, le=1024, description="Rank of the two added matrices.")
-    alpha: float = Field(32, gt=0, description="Scale of the update; it is multiplied by alpha/r.")
+    alpha: int = Field(32, ge=1, description="Scale of the update; it is multiplied by alpha/r.")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of the adapter's inputs that training sets to zero."
     )

@@ -26,4 +26,3 @@ class SftRecipe(TrainingRecipe):
         description="Fill each sequence with several rows, none of which sees another; off, rows "
         "are padded to the longest of their batch.",
     )
-    learning_rate: float = Field(2e-4, gt=0, lt=1, description="Peak learning rate of AdamW.")

@@ -36,6 +36,7 @@ class TrainingRecipe(Recipe):
     gradient_accumulation: int = Field(
         4, ge=1, description="Forward passes that are summed into one optimizer step."
     )
+    learning_rate: float = Field(2e-4, gt=0, lt=1, description="Peak learning rate of AdamW.")
     scheduler: Scheduler = Field("cosine", description="How the learning rate falls.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of all steps spent warming up.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decay, per step and unit of rate.")
@@ -57,7 +58,7 @@ class TrainingRecipe(Recipe):
     save_every: int = Field(
         20, ge=1, description="Optimizer steps between checkpoints: what a kill can cost."
     )
-    lora: Lora = Field(default_factory=Lora, description="The adapter.")
+    lora: Lora = Field(default_factory=lambda: Lora.model_validate({}), description="The adapter.")
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

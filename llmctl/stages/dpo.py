@@ -146,11 +146,11 @@ def build_trainer(
 ) -> Any:
     """TRL's trainer with our tokens; the reference is `policy` with its adapter off."""
     from datasets import Dataset
-    from trl import DPOTrainer
+    from trl.trainer.dpo_trainer import DPOTrainer
 
     from llmctl.training import config
 
-    class Trainer(DPOTrainer):  # type: ignore[misc]
+    class Trainer(DPOTrainer):
         """The pairs come tokenised: what was checked is what is trained on."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:

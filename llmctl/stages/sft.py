@@ -103,7 +103,7 @@ def build_trainer(
 ) -> Any:
     """TRL's trainer with our tokens and labels; it adds the adapter to `policy`."""
     from datasets import Dataset
-    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import SFTTrainer
 
     from llmctl.training import config
 

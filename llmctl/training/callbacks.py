@@ -19,7 +19,7 @@ from llmctl import rows, ui
 from llmctl.errors import LlmctlError
 
 
-class Metrics(TrainerCallback):  # type: ignore[misc]
+class Metrics(TrainerCallback):
     """metrics.jsonl, one row a step, and the progress line; stops on a loss that is no number."""
 
     def __init__(self, path: Path, advance: Callable[..., None]) -> None:
@@ -47,9 +47,7 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         """Move the progress line to the trainer's step."""
-        loss = next(
-            (r["loss"] for r in reversed(state.log_history) if "loss" in r), None
-        )
+        loss = next((r["loss"] for r in reversed(state.log_history) if "loss" in r), None)
         note = f"loss {loss:.3f}" if loss is not None else ""
         self.advance(state.global_step - self.shown, note)
         self.shown = state.global_step
@@ -72,10 +70,7 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
             )
         seconds = round(time.monotonic() - self.started, 3)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(
-                rows.dumps({"step": state.global_step, **logs, "seconds": seconds})
-                + "\n"
-            )
+            file.write(rows.dumps({"step": state.global_step, **logs, "seconds": seconds}) + "\n")
 
 
 def train(trainer: Any, folder: Path, metrics: Path) -> list[dict[str, Any]]:
@@ -97,8 +92,7 @@ def train(trainer: Any, folder: Path, metrics: Path) -> list[dict[str, Any]]:
 
 def _steps(trainer: Any) -> int:
     """Optimizer steps of a run that is measured in epochs."""
-    batches = math.ceil(
-        len(trainer.train_dataset) / trainer.args.per_device_train_batch_size
-    )
+    batches = math.ceil(len(trainer.train_dataset) / trainer.args.per_device_train_batch_size)
     each = max(math.ceil(batches / trainer.args.gradient_accumulation_steps), 1)
-    return math.ceil(each * trainer.args.num_train_epochs)
+    epochs: float = trainer.args.num_train_epochs
+    return math.ceil(each * epochs)

@@ -16,12 +16,8 @@ WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
 
 def newest(folder: Path) -> Path | None:
     """The newest whole checkpoint; broken ones are removed with a warning."""
-    found = [
-        p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()
-    ]
-    for path in sorted(
-        found, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True
-    ):
+    found = [p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()]
+    for path in sorted(found, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True):
         problem = broken(path)
         if problem is None:
             return path

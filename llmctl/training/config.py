@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import torch
 from peft import LoraConfig
-from trl import DPOConfig, SFTConfig
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.sft_config import SFTConfig
 
 from llmctl.schema.dpo import DpoRecipe
 from llmctl.schema.parts import Lora
@@ -63,9 +64,7 @@ Config = TypeVar("Config", SFTConfig, DPOConfig)
 def _made(kind: type[Config], **arguments: Any) -> Config:
     """A TRL config without the warning about a name that TRL itself passes on to transformers."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "`gradient_checkpointing` is deprecated", FutureWarning
-        )
+        warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
         return kind(**arguments)
 
 

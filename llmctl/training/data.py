@@ -39,9 +39,7 @@ class Tokens:
     @property
     def labels(self) -> list[int]:
         """The ids where they are trained, IGNORED elsewhere."""
-        return [
-            i if t else IGNORED for i, t in zip(self.ids, self.trained, strict=True)
-        ]
+        return [i if t else IGNORED for i, t in zip(self.ids, self.trained, strict=True)]
 
     @property
     def targets(self) -> int:
@@ -75,9 +73,7 @@ def answer_spans(
         if message["role"] != "assistant":
             continue
         if turn == 0:
-            raise InputError(
-                f"{where}: begins with the assistant; a prompt has to come first"
-            )
+            raise InputError(f"{where}: begins with the assistant; a prompt has to come first")
         before = render(tokenizer, messages[:turn], prompt=True)
         after = render(tokenizer, messages[: turn + 1])
         if not (after.startswith(before) and text.startswith(after.rstrip())):
@@ -85,15 +81,11 @@ def answer_spans(
                 f"{where}: the chat template writes turn {turn} differently when more turns "
                 f"follow, so its tokens cannot be told apart; split the conversation into rows"
             )
-        spans.append(
-            (len(before), len(after.rstrip()))
-        )  # no newline after the end of turn
+        spans.append((len(before), len(after.rstrip())))  # no newline after the end of turn
     return spans
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, text: str
-) -> tuple[list[int], list[int]]:
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[int]]:
     """Token ids of rendered text and the character where each token ends."""
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return list(found["input_ids"]), [int(end) for _, end in found["offset_mapping"]]
@@ -136,9 +128,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
             f"instruct model or rows of raw `text`"
         )
     if not tokenizer.is_fast:
-        raise InputError(
-            f"{model}: its tokenizer gives no character offsets (not a fast one)"
-        )
+        raise InputError(f"{model}: its tokenizer gives no character offsets (not a fast one)")
 
 
 def numbered(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -156,9 +146,7 @@ def split(data: TrainData, seed: int, artifact: Artifact) -> tuple[Rows, Rows]:
         raise InputError(f"{data.train}: has no rows to learn from")
     held = _held_out(data)
     if held is None:
-        order = sorted(
-            range(len(train)), key=lambda i: row_id(str(seed), files.dumps(train[i][1]))
-        )
+        order = sorted(range(len(train)), key=lambda i: row_id(str(seed), files.dumps(train[i][1])))
         back = set(order[: round(len(train) * data.hold_out)])
         held = [train[i] for i in sorted(back)]
         train = [each for i, each in enumerate(train) if i not in back]
@@ -169,9 +157,7 @@ def split(data: TrainData, seed: int, artifact: Artifact) -> tuple[Rows, Rows]:
             train = [each for each in train if _key(each[1]) not in seen]
             artifact.dropped["in_held_out"] += len(leaked)
     if not train:
-        raise InputError(
-            f"{data.train}: every row is held out; nothing is left to learn from"
-        )
+        raise InputError(f"{data.train}: every row is held out; nothing is left to learn from")
     return train, sample(held, data.eval_rows, seed)
 
 
@@ -225,12 +211,8 @@ def shortened(
             )
             cut += 1
         if not row.targets:
-            detail = "no token of an assistant's turn" + (
-                " is left" if length > max_length else ""
-            )
-            dropped.append(
-                {"id": row.id, "reason": "no_trained_tokens", "detail": detail}
-            )
+            detail = "no token of an assistant's turn" + (" is left" if length > max_length else "")
+            dropped.append({"id": row.id, "reason": "no_trained_tokens", "detail": detail})
             continue
         kept.append(row)
     return kept, dropped, cut

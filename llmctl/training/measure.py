@@ -27,21 +27,14 @@ def log_probabilities(
     with ui.progress(label, len(rows)) as advance:
         while order:
             longest = len(rows[order[-1]][0])
-            batch = [
-                order.pop()
-                for _ in range(min(len(order), max(1, BATCH_TOKENS // longest)))
-            ]
-            for index, result in zip(
-                batch, _scored(model, [rows[i] for i in batch]), strict=True
-            ):
+            batch = [order.pop() for _ in range(min(len(order), max(1, BATCH_TOKENS // longest)))]
+            for index, result in zip(batch, _scored(model, [rows[i] for i in batch]), strict=True):
                 found[index] = result
             advance(len(batch))
     return found
 
 
-def _scored(
-    model: Any, rows: Sequence[tuple[list[int], list[bool]]]
-) -> list[tuple[float, int]]:
+def _scored(model: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[tuple[float, int]]:
     width = max(len(ids) for ids, _ in rows)
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
     seen = torch.zeros(len(rows), width, dtype=torch.long)
@@ -56,9 +49,7 @@ def _scored(
     results = []
     for i in range(len(rows)):
         at = target[i].nonzero().flatten().to(model.device)
-        picked = torch.log_softmax(
-            logits[i, at - 1].float(), dim=-1
-        )  # (targets, vocabulary)
+        picked = torch.log_softmax(logits[i, at - 1].float(), dim=-1)  # (targets, vocabulary)
         each = picked.gather(1, tokens[i, at][:, None])
         results.append((float(each.double().sum()), len(at)))
     return results
@@ -89,9 +80,7 @@ def ratio(totals: Sequence[float], weights: Sequence[float]) -> Mean:
     n, weight = len(totals), sum(weights)
     value = sum(totals) / weight
     spread = sum((t - value * w) ** 2 for t, w in zip(totals, weights, strict=True))
-    return Mean(
-        value, math.sqrt(spread * n / (n - 1)) / weight if n > 1 else math.nan, n
-    )
+    return Mean(value, math.sqrt(spread * n / (n - 1)) / weight if n > 1 else math.nan, n)
 
 
 def remembered(path: Path) -> Any:

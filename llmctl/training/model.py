@@ -19,14 +19,12 @@ TOLERANCE = 1e-3
 """Largest difference between two logits that should be equal, as a share of the largest logit."""
 
 
-def load(
-    folder: Path, gradient_checkpointing: bool = False
-) -> tuple[Any, PreTrainedTokenizerBase]:
+def load(folder: Path, gradient_checkpointing: bool = False) -> tuple[Any, PreTrainedTokenizerBase]:
     """(model in fp32, tokenizer) from an ordinary folder."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True
     )
     model.config.use_cache = not gradient_checkpointing
@@ -43,18 +41,14 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 @torch.no_grad()
-def logits(
-    model: Any, ids: list[int], position_ids: list[int] | None = None
-) -> torch.Tensor:
+def logits(model: Any, ids: list[int], position_ids: list[int] | None = None) -> torch.Tensor:
     """The logits of one sequence, shape (time, vocabulary)."""
     model.eval()
     extra = {}
     if position_ids is not None:
         extra["position_ids"] = torch.tensor([position_ids], device=model.device)
     tokens = torch.tensor([ids], device=model.device)
-    found: torch.Tensor = (
-        model(input_ids=tokens, use_cache=False, **extra).logits[0].float()
-    )
+    found: torch.Tensor = model(input_ids=tokens, use_cache=False, **extra).logits[0].float()
     return found
 
 
@@ -65,9 +59,7 @@ def check_packing(model: Any, one: list[int], other: list[int]) -> None:
     after `one` as it gives alone.
     """
     one, other = one[:64], other[:64]
-    packed = logits(model, one + other, [*range(len(one)), *range(len(other))])[
-        len(one) :
-    ]
+    packed = logits(model, one + other, [*range(len(one)), *range(len(other))])[len(one) :]
     alone = logits(model, other)
     gap = float((packed - alone).abs().max() / alone.abs().max())
     if gap > TOLERANCE:
@@ -77,9 +69,7 @@ def check_packing(model: Any, one: list[int], other: list[int]) -> None:
         )
 
 
-def merged(
-    model: PeftModel, probe: list[int], dtype: torch.dtype
-) -> tuple[PreTrainedModel, float]:
+def merged(model: PeftModel, probe: list[int], dtype: torch.dtype) -> tuple[PreTrainedModel, float]:
     """(the base with the adapter added to its weights, rounded to `dtype`; relative logit error).
 
     The error is that of merging, before rounding; too large a one is an error. The weights come
@@ -89,9 +79,7 @@ def merged(
     whole: Any = model.merge_and_unload()
     gap = float((logits(whole, probe) - before).abs().max() / before.abs().max())
     if gap > TOLERANCE:
-        raise LlmctlError(
-            f"the merged model's logits differ from the adapter's by {gap:.1%}"
-        )
+        raise LlmctlError(f"the merged model's logits differ from the adapter's by {gap:.1%}")
     return rounded(whole, dtype), gap
 
 
@@ -127,7 +115,7 @@ def save(
 def save_adapter(model: PeftModel, artifact: Artifact, base: str) -> None:
     """Write `adapter/`; its base is the recipe's reference, not a path on this machine."""
     path = artifact.path("adapter/adapter_config.json")
-    model.save_pretrained(path.parent)
+    model.save_pretrained(str(path.parent))
     config = json.loads(path.read_bytes()) | {"base_model_name_or_path": base}
     artifact.write_json("adapter/adapter_config.json", config)
     (path.parent / "README.md").unlink(missing_ok=True)  # an empty form

@@ -34,9 +34,7 @@ def check(row: dict[str, Any], where: str) -> None:
     """Refuse a pair that teaches nothing or whose answers do not belong to its prompt."""
     check_pair(row, where)
     if row["prompt"][-1]["role"] not in ("user", "tool"):
-        raise InputError(
-            f"{where}: the prompt ends with {row['prompt'][-1]['role']}, not the user"
-        )
+        raise InputError(f"{where}: the prompt ends with {row['prompt'][-1]['role']}, not the user")
     for name in ("chosen", "rejected"):
         if row[name][0] == row["prompt"][0]:
             raise InputError(
@@ -51,29 +49,21 @@ def check(row: dict[str, Any], where: str) -> None:
 
 def same(row: dict[str, Any]) -> bool:
     """Whether the two answers are the same, so that nothing can be learnt from the pair."""
-    return bool(
-        row["chosen"][0]["content"].strip() == row["rejected"][0]["content"].strip()
-    )
+    return bool(row["chosen"][0]["content"].strip() == row["rejected"][0]["content"].strip())
 
 
-def tokens_of(
-    tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], where: str
-) -> PairTokens:
+def tokens_of(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], where: str) -> PairTokens:
     """The tokens of a pair; each answer is what the template adds to the opened turn."""
     prompt = render(tokenizer, row["prompt"], prompt=True)
     answers = []
     for name in ("chosen", "rejected"):
         text = render(tokenizer, [*row["prompt"], *row[name]])
         if not text.startswith(prompt):
-            raise InputError(
-                f"{where}: the chat template changes the prompt once it is answered"
-            )
+            raise InputError(f"{where}: the chat template changes the prompt once it is answered")
         answers.append(text)
     ids = encode(tokenizer, prompt)[0]
     full = [encode(tokenizer, text)[0] for text in answers]
-    shared = min(
-        _common(ids, full[0]), _common(ids, full[1])
-    )  # an answer may merge with the seam
+    shared = min(_common(ids, full[0]), _common(ids, full[1]))  # an answer may merge with the seam
     chosen, rejected = full[0][shared:], full[1][shared:]
     identity = str(row.get("id") or row_id(*answers))
     return PairTokens(identity, ids[:shared], chosen, rejected)
@@ -102,35 +92,33 @@ def scores(model: Any, pairs: Sequence[PairTokens], label: str) -> Scores:
     return [(*flat[i], *flat[i + 1]) for i in range(0, len(flat), 2)]
 
 
-def preferred(found: Scores) -> list[float]:
-    """1 for each pair whose better answer is the likelier one, as a whole."""
-    return [float(c > r) for c, _, r, _ in found]
-
-
 def preferred_per_token(found: Scores) -> list[float]:
     """1 for each pair whose better answer is the likelier one per token: length does not count."""
     return [float(c / max(cn, 1) > r / max(rn, 1)) for c, cn, r, rn in found]
 
 
+def preferred_sum(found: Scores) -> list[float]:
+    """1 for each pair whose better answer is the likelier one as a whole: short answers gain."""
+    return [float(c > r) for c, _, r, _ in found]
+
+
 def compare(before: Scores, after: Scores, beta: float) -> dict[str, Mean]:
     """Preference before and after with paired differences, and DPO's implicit reward.
+
+    `preference` compares per token and is the headline: a whole answer's probability falls with
+    every token, so `preference_sum` mostly tells which answer is shorter.
 
     The reward of an answer is beta * (log-probability after - before), in nats (Rafailov et al.
     2023); its accuracy is the share of pairs where the better answer gained more.
     """
     result: dict[str, Mean] = {}
-    for name, rule in (
-        ("preference", preferred),
-        ("preference_per_token", preferred_per_token),
-    ):
+    rules = {"preference": preferred_per_token, "preference_sum": preferred_sum}
+    for name, rule in rules.items():
         first, last = rule(before), rule(after)
         result[f"{name}_before"] = mean(first)
         result[f"{name}_after"] = mean(last)
         result[f"{name}_diff"] = mean([b - a for a, b in zip(first, last, strict=True)])
-    margins = [
-        beta * ((a[0] - b[0]) - (a[2] - b[2]))
-        for b, a in zip(before, after, strict=True)
-    ]
+    margins = [beta * ((a[0] - b[0]) - (a[2] - b[2])) for b, a in zip(before, after, strict=True)]
     result["reward_accuracy"] = mean([float(margin > 0) for margin in margins])
     result["reward_margin"] = mean(margins)
     return result

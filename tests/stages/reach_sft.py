@@ -85,7 +85,7 @@ SHARED: dict[str, Any] = {
     "gradient_checkpointing": (True, lambda built: built.args.gradient_checkpointing),
     "save_every": (5, lambda built: built.args.save_steps),
     "lora.r": (4, lambda built: built.lora.r),
-    "lora.alpha": (8.0, lambda built: built.lora.lora_alpha),
+    "lora.alpha": (8, lambda built: built.lora.lora_alpha),
     "lora.dropout": (0.1, lambda built: built.lora.lora_dropout),
     "lora.target_modules": (
         ["q_proj"],

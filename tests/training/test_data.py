@@ -191,9 +191,9 @@ def test_preference_counts_whole_answers_and_tokens_apart() -> None:
     before = [
         (-10.0, 10, -5.0, 1)
     ]  # the better answer is longer and likelier per token
-    assert preference.preferred(before) == [0.0]
+    assert preference.preferred_sum(before) == [0.0]
     assert preference.preferred_per_token(before) == [1.0]
     after = [(-4.0, 10, -5.0, 1)]
     found = preference.compare(before * 2, after * 2, beta=0.1)
-    assert found["preference_diff"].value == 1
+    assert found["preference_sum_diff"].value == 1
     assert found["reward_margin"].value == pytest.approx(0.1 * 6)
