@@ -1,0 +1,1 @@
+"""Documents that can be asked: read, cleaned, cut, embedded, stored, found."""

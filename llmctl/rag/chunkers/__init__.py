@@ -1,0 +1,1 @@
+"""Chunkers: text -> spans."""

@@ -1,0 +1,37 @@
+"""One chunk per section: a heading and what stands under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from llmctl.rag.chunkers.base import Chunker, Span, trimmed
+from llmctl.rag.outline import outline
+from llmctl.rag.sentences import packed, sentences
+
+
+class MarkdownChunker(Chunker):
+    """Sections; one longer than `max_chars` is cut at sentences, a bare heading joins the next."""
+
+    max_chars: int = Field(1200, ge=1, description="Longest chunk, in characters.")
+    level: int = Field(3, ge=1, le=6, description="Deepest heading that begins a chunk.")
+
+    def split(self, text: str) -> Iterator[Span]:
+        """Chunks that do not overlap."""
+        for start, end in self._sections(text):
+            yield from trimmed(text, packed(text, sentences(text, start, end), self.max_chars))
+
+    def _sections(self, text: str) -> Iterator[Span]:
+        begin, bare = 0, True
+        headings = [each for each in outline(text) if each.level <= self.level]
+        ends = [each.start for each in headings[1:]] + [len(text)]
+        if headings and text[: headings[0].start].strip():
+            yield 0, headings[0].start
+        if not headings:
+            yield 0, len(text)
+        for heading, end in zip(headings, ends, strict=True) if headings else ():
+            begin = heading.start if not bare or begin == 0 else begin
+            bare = not text[heading.start : end].partition("\n")[2].strip()
+            if not bare or end == len(text):
+                yield begin, end

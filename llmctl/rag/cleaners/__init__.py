@@ -1,0 +1,1 @@
+"""Cleaners: text -> text, with a count of what was removed."""

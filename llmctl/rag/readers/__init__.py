@@ -1,0 +1,1 @@
+"""Readers: file -> text, title and meta."""

@@ -1,0 +1,66 @@
+"""The promise of a reader: one file in, its text, title and meta out, or a reason why not."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from llmctl.plugins import Backend
+
+
+class Unreadable(Exception):
+    """A file that is not what its name says; `reason` is counted, `detail` is for people."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a reader found; headings are Markdown lines when `headed`, pages end with a form feed."""
+
+    text: str
+    title: str = ""
+    headed: bool = False
+    paged: bool = False
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class Reader(Backend):
+    """Reads the files whose name matches one of its patterns."""
+
+    patterns: tuple[str, ...] = Field(
+        (), description="File names that this reader takes, as shell patterns."
+    )
+
+    def takes(self, path: Path) -> bool:
+        """Whether the file's name matches, in any case of letters."""
+        return any(fnmatch(path.name.lower(), each.lower()) for each in self.patterns)
+
+    @abstractmethod
+    def read(self, path: Path) -> Parsed:
+        """The content of a file; raises Unreadable with a reason."""
+
+
+def decoded(data: bytes, encoding: str = "utf-8") -> str:
+    """Text of bytes; refuses what is empty, binary or wrongly encoded."""
+    if not data.strip():
+        raise Unreadable("empty", f"{len(data)} bytes, no text")
+    if b"\0" in data and not encoding.lower().startswith(("utf-16", "utf-32")):
+        raise Unreadable("binary", f"a zero byte at offset {data.index(bytes(1))}")
+    try:
+        text = data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except UnicodeDecodeError as error:
+        bad = data[error.start]
+        line = data[: error.start].count(b"\n") + 1
+        raise Unreadable("not_utf8", f"line {line}: byte {bad:#04x} is not {encoding}") from None
+    except LookupError:
+        raise Unreadable("unknown_encoding", f"no encoding named '{encoding}'") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,0 +1,1 @@
+"""Stores: vectors kept and found."""

@@ -1,0 +1,42 @@
+"""The promise of a store: what was put in is found again, nearest first; a search changes no byte."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from llmctl.plugins import Backend
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from llmctl.records import Chunk
+
+
+class Near(NamedTuple):
+    """A chunk's id and its cosine with the question, from -1 to 1."""
+
+    id: str
+    score: float
+
+
+class Opened(Protocol):
+    """A store that is open for questions."""
+
+    def near(self, vector: np.ndarray, k: int) -> list[Near]:
+        """The k nearest, nearest first."""
+
+
+class Store(Backend):
+    """Keeps vectors in a folder and finds the nearest ones."""
+
+    @abstractmethod
+    def build(self, folder: Path, chunks: Sequence[Chunk], vectors: np.ndarray) -> None:
+        """Write all chunks with their vectors, shape (chunks, dimensions), into an empty folder."""
+
+    @abstractmethod
+    def open(self, folder: Path) -> AbstractContextManager[Opened]:
+        """Open what `build` wrote; the folder is not changed by it."""

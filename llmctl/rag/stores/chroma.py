@@ -1,0 +1,132 @@
+"""Chroma, embedded: HNSW over cosine in a folder.
+
+Opening a Chroma folder writes into it (SQLite journal, migrations, vacuum log), and an artifact may not
+change. So questions go to a private copy under the cache, keyed by the digest of the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from llmctl import digest
+from llmctl.rag.stores.base import Near, Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from llmctl.records import Chunk
+
+COLLECTION = "chunks"
+AT_ONCE = 1000
+
+
+class Opened:
+    """The collection of one store."""
+
+    def __init__(self, collection: Any) -> None:
+        self.collection = collection
+
+    def near(self, vector: np.ndarray, k: int) -> list[Near]:
+        """The k nearest; Chroma gives 1 - cosine."""
+        count = min(k, self.collection.count())
+        if count == 0:
+            return []
+        found = self.collection.query(
+            query_embeddings=[vector.tolist()], n_results=count, include=["distances"]
+        )
+        rows = zip(found["ids"][0], found["distances"][0], strict=True)
+        # equal scores come in the order of the id, so that the answer does not depend on the graph
+        return sorted((Near(i, round(1 - d, 6)) for i, d in rows), key=lambda n: (-n.score, n.id))
+
+
+class ChromaStore(Store):
+    """An HNSW graph; larger numbers find more of the true neighbours and cost time."""
+
+    needs: ClassVar[dict[str, str]] = {"chromadb": "rag"}
+
+    max_neighbors: int = Field(16, ge=2, le=512, description="Links of each vector in the graph.")
+    ef_construction: int = Field(
+        100, ge=1, le=10000, description="Candidates looked at when a vector is put in."
+    )
+    ef_search: int = Field(
+        100, ge=1, le=10000, description="Candidates looked at when a question is asked."
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """Chroma's configuration of the collection."""
+        hnsw = {
+            "space": "cosine",
+            "max_neighbors": self.max_neighbors,
+            "ef_construction": self.ef_construction,
+            "ef_search": self.ef_search,
+        }
+        return {"hnsw": hnsw, "embedding_function": None}
+
+    def build(self, folder: Path, chunks: Sequence[Chunk], vectors: np.ndarray) -> None:
+        """Write the collection, with text and source beside each vector."""
+        with client(folder) as chroma:
+            collection = chroma.create_collection(COLLECTION, configuration=self.settings())
+            for first in range(0, len(chunks), AT_ONCE):
+                part = chunks[first : first + AT_ONCE]
+                collection.add(
+                    ids=[chunk["id"] for chunk in part],
+                    embeddings=vectors[first : first + AT_ONCE],
+                    documents=[chunk["text"] for chunk in part],
+                    metadatas=[facts(chunk) for chunk in part],
+                )
+
+    @contextmanager
+    def open(self, folder: Path) -> Iterator[Opened]:
+        """Open a private copy."""
+        with client(private_copy(folder)) as chroma:
+            yield Opened(chroma.get_collection(COLLECTION, embedding_function=None))
+
+
+def facts(chunk: Chunk) -> dict[str, str | int]:
+    """A chunk's metadata as Chroma takes it: flat, and null is left out."""
+    meta = chunk["meta"]
+    found: dict[str, str | int] = {
+        "uri": chunk["source"]["uri"],
+        "document_id": chunk["document_id"],
+        "start": chunk["start"],
+        "end": chunk["end"],
+        "title": meta["title"],
+        "headings": " > ".join(meta["headings"]),
+    }
+    return found | ({"page": meta["page"]} if "page" in meta else {})
+
+
+@contextmanager
+def client(folder: Path) -> Iterator[Any]:
+    """Chroma in a folder, silent on the network, closed with its files written."""
+    import chromadb
+    from chromadb.config import Settings
+
+    chroma = chromadb.PersistentClient(str(folder), Settings(anonymized_telemetry=False))
+    try:
+        yield chroma
+    finally:
+        chroma.close()
+
+
+def private_copy(folder: Path) -> Path:
+    """A copy of the store under the cache that may be written to; made once per content."""
+    copy = digest.cache_folder() / "stores" / digest.of_path(folder)
+    if not copy.is_dir():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with copy.with_name(copy.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be copying the same store
+            if not copy.is_dir():
+                partial = copy.with_name(copy.name + ".partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(folder, partial)
+                os.replace(partial, copy)
+    return copy

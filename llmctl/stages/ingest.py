@@ -1,0 +1,239 @@
+"""ingest: documents -> clean text -> chunks -> vectors -> a store that can be asked."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmctl import digest, ui
+from llmctl.artifact import Artifact
+from llmctl.errors import InputError
+from llmctl.rag.outline import outline, path_at
+from llmctl.rag.readers.base import Parsed, Unreadable
+from llmctl.records import Chunk, Document, row_id
+from llmctl.schema.ingest import IngestRecipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+GROUP = 64
+"""Chunks after which vectors are kept for a run that is killed: about two seconds of work."""
+
+
+def run(recipe: IngestRecipe, artifact: Artifact) -> None:
+    """Write documents.jsonl, chunks.jsonl, dropped.jsonl and store/."""
+    documents, dropped = read(recipe, artifact.metrics)
+    artifact.dropped.update(row["reason"] for row in dropped)
+    if not documents:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
+        what = f"none of its {len(dropped)} documents can be used ({reasons})" if dropped else ""
+        raise InputError(f"{recipe.source}: {what or 'holds no documents'}; {_wanted(recipe)}")
+    chunks = [chunk for document in documents for chunk in cut(recipe, document)]
+    if not chunks:
+        raise InputError(f"{recipe.source}: no text is left to cut; check `cleaners`")
+    artifact.write_jsonl("documents.jsonl", documents)
+    artifact.write_jsonl("chunks.jsonl", chunks)
+    artifact.write_jsonl("dropped.jsonl", dropped)
+
+    vectors = embed(recipe, artifact, chunks)
+    with ui.progress("store", 1) as advance:
+        folder = artifact.path("store/x").parent
+        _emptied(folder)
+        recipe.store.build(folder, chunks, vectors)
+        advance(1)
+    artifact.determinism = "seeded"  # the rows are the same bytes each time, the store's ids are not
+    artifact.metrics |= {
+        "documents": len(documents),
+        "chunks": len(chunks),
+        "characters": sum(len(document["text"]) for document in documents),
+        "dimensions": int(vectors.shape[1]),
+    }
+    _tell(artifact, dropped)
+
+
+def read(
+    recipe: IngestRecipe, metrics: dict[str, Any]
+) -> tuple[list[Document], list[dict[str, Any]]]:
+    """(documents, rows of what was left out); both in the order of their paths."""
+    documents: list[Document] = []
+    dropped: list[dict[str, Any]] = []
+    removed: Counter[str] = Counter({cleaner.kind: 0 for cleaner in recipe.cleaners})
+    for path, uri in files(recipe.source):
+        try:
+            documents.append(_document(recipe, path, uri, removed))
+        except Unreadable as error:
+            if recipe.on_error == "fail" and error.reason not in ("no_reader", "too_short"):
+                raise InputError(
+                    f"{path}: {error.reason}: {error.detail}; "
+                    "repair or remove it, or set on_error: skip"
+                ) from None
+            row = {"id": row_id(uri), "uri": uri, "reason": error.reason, "detail": error.detail}
+            dropped.append({**row, "source": {"uri": uri}, "meta": {}})
+    metrics["characters_removed"] = dict(removed)
+    return documents, dropped
+
+
+def files(source: Path) -> Iterator[tuple[Path, str]]:
+    """(file, its name relative to the source) in a fixed order; hidden files are left out."""
+    if source.is_file():
+        yield source, source.name
+        return
+    for path in digest.files_of(source):
+        relative = path.relative_to(source)
+        if not any(part.startswith(".") for part in relative.parts):
+            yield path, relative.as_posix()
+
+
+def _document(recipe: IngestRecipe, path: Path, uri: str, removed: Counter[str]) -> Document:
+    """One file, read and cleaned; raises Unreadable with the reason to leave it out."""
+    reader = next((each for each in recipe.readers if each.takes(path)), None)
+    if reader is None:
+        raise Unreadable("no_reader", f"no reader takes '{path.suffix or path.name}' files")
+    size = path.stat().st_size
+    if size > recipe.max_bytes:
+        raise Unreadable("too_large", f"{size} > {recipe.max_bytes} bytes")
+    try:
+        parsed = reader.read(path)
+    except OSError as error:
+        raise Unreadable("unreadable", error.strerror or type(error).__name__) from None
+    text = _encodable(parsed.text)
+    for cleaner in recipe.cleaners:
+        cleaned = cleaner.clean(text)
+        removed[cleaner.kind] += cleaned.removed
+        if cleaned.reason is not None:
+            raise Unreadable(cleaned.reason, cleaned.detail)
+        text = cleaned.text
+    if not text.strip():
+        raise Unreadable("empty", "no text is left after cleaning")
+    return {
+        "id": row_id(uri, text),
+        "text": text,
+        "title": _encodable(parsed.title) or Path(uri).stem,
+        "uri": uri,
+        "source": {"uri": uri, "sha256": digest.of_file(path)},
+        "meta": _meta(parsed, reader.kind),
+    }
+
+
+def _meta(parsed: Parsed, kind: str) -> dict[str, Any]:
+    """The reader's meta as JSON values (dates become text), with what the chunks need to know."""
+    plain = _encodable(json.dumps(parsed.meta, default=str, ensure_ascii=False))
+    own = {"reader": kind, "headed": parsed.headed, "paged": parsed.paged}
+    return {**json.loads(plain), **own}
+
+
+def _encodable(text: str) -> str:
+    """Half surrogates, which PDFs and YAML escapes can hold, cannot be written as UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def cut(recipe: IngestRecipe, document: Document) -> Iterator[Chunk]:
+    """The chunks of a document: exact spans of its text, with headings and page."""
+    text = document["text"]
+    headings = outline(text) if document["meta"]["headed"] else []
+    for start, end in recipe.chunker.split(text):
+        meta: dict[str, Any] = {"title": document["title"], "headings": path_at(headings, start)}
+        if document["meta"]["paged"]:
+            meta["page"] = text.count("\f", 0, start) + 1
+        yield {
+            "id": row_id(document["uri"], str(start), str(end), text[start:end]),
+            "text": text[start:end],
+            "document_id": document["id"],
+            "start": start,
+            "end": end,
+            "source": {
+                "document": document["id"], "uri": document["uri"], "start": start, "end": end
+            },
+            "meta": meta,
+        }  # fmt: skip
+
+
+def groups(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """Whole documents together until there are GROUP chunks: the same groups on every run."""
+    group: list[Chunk] = []
+    for chunk in chunks:
+        if len(group) >= GROUP and chunk["document_id"] != group[-1]["document_id"]:
+            yield group
+            group = []
+        group.append(chunk)
+    if group:
+        yield group
+
+
+def embed(recipe: IngestRecipe, artifact: Artifact, chunks: Sequence[Chunk]) -> np.ndarray:
+    """Vectors of all chunks, shape (chunks, dimensions); what a killed run made is taken over."""
+    import numpy as np
+
+    found: list[np.ndarray] = []
+    cuts = 0
+    with ui.progress("embed", len(chunks)) as advance, Lazy(recipe) as live:
+        for group in groups(chunks):
+            name = row_id(*(chunk["id"] for chunk in group))
+            kept, note = artifact.scratch / f"{name}.npy", artifact.scratch / f"{name}.json"
+            if not note.is_file():
+                before = live.get().cut
+                vectors = live.get().texts([chunk["text"] for chunk in group])
+                partial = artifact.scratch / "partial.npy"
+                np.save(partial, vectors)
+                partial.replace(kept)
+                partial.write_text(json.dumps({"cut": live.get().cut - before}))
+                partial.replace(note)  # last: its presence says that the vectors are whole
+            found.append(np.load(kept, allow_pickle=False))
+            cuts += json.loads(note.read_text())["cut"]
+            advance(len(group))
+    artifact.metrics["chunks_cut_by_embedder"] = cuts
+    if cuts:
+        ui.warn(
+            f"{cuts} of {len(chunks)} chunks are longer than the embedding model reads; "
+            "their ends cannot be found: make chunks shorter"
+        )
+    return np.concatenate(found)
+
+
+class Lazy:
+    """An embedder that is loaded at its first use: a run with nothing left to embed needs none."""
+
+    def __init__(self, recipe: IngestRecipe) -> None:
+        from contextlib import ExitStack
+
+        self.recipe, self.stack, self.live = recipe, ExitStack(), None
+
+    def __enter__(self) -> Lazy:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    def get(self) -> Any:
+        """The loaded embedder."""
+        if self.live is None:
+            self.live = self.stack.enter_context(self.recipe.embedder.open())  # type: ignore[assignment]
+        return self.live
+
+
+def _emptied(folder: Path) -> None:
+    """A store that was half written by a killed run is begun again; the vectors are kept."""
+    import shutil
+
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _wanted(recipe: IngestRecipe) -> str:
+    patterns = ", ".join(pattern for reader in recipe.readers for pattern in reader.patterns)
+    return f"the recipe's readers take {patterns}"
+
+
+def _tell(artifact: Artifact, dropped: list[dict[str, Any]]) -> None:
+    metrics = artifact.metrics
+    artifact.summary += [
+        ("documents", f"{metrics['documents']}, {len(dropped)} left out"),
+        ("chunks", f"{metrics['chunks']} of {metrics['characters']} characters"),
+        ("vectors", f"{metrics['dimensions']} dimensions"),
+    ]
+    if dropped:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
+        ui.warn(f"{len(dropped)} documents were left out ({reasons}), see dropped.jsonl")
