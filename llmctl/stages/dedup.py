@@ -85,7 +85,7 @@ def entries_of(recipe: DedupRecipe, files: list[Path]) -> Iterator[Entry]:
         for where, each in lines.parsed(path):
             text = lines.text_of(each, recipe.text, where)
             rank = preference(recipe.keep, each, text, path, where)
-            yield Entry(str(each.get("id", where)), text, where, None, rank)
+            yield Entry(str(each.get("id", _short(where))), text, where, None, rank)
 
 
 def references(recipe: DedupRecipe, artifact: Artifact) -> Iterator[Entry]:
@@ -96,7 +96,7 @@ def references(recipe: DedupRecipe, artifact: Artifact) -> Iterator[Entry]:
     for path, reason in files:
         for where, each in lines.parsed(path):
             text = lines.text_of(each, recipe.text, where)
-            yield Entry(str(each.get("id", where)), text, where, reason)
+            yield Entry(str(each.get("id", _short(where))), text, where, reason)
 
 
 def splits(recipe: DedupRecipe, artifact: Artifact) -> list[Path]:
