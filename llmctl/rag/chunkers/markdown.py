@@ -23,15 +23,10 @@ class MarkdownChunker(Chunker):
             yield from trimmed(text, packed(text, sentences(text, start, end), self.max_chars))
 
     def _sections(self, text: str) -> Iterator[Span]:
-        begin, bare = 0, True
-        headings = [each for each in outline(text) if each.level <= self.level]
-        ends = [each.start for each in headings[1:]] + [len(text)]
-        if headings and text[: headings[0].start].strip():
-            yield 0, headings[0].start
-        if not headings:
-            yield 0, len(text)
-        for heading, end in zip(headings, ends, strict=True) if headings else ():
-            begin = heading.start if not bare or begin == 0 else begin
-            bare = not text[heading.start : end].partition("\n")[2].strip()
-            if not bare or end == len(text):
+        begin = 0
+        headings = [each.start for each in outline(text) if each.level <= self.level]
+        for start, end in zip([0, *headings], [*headings, len(text)], strict=True):
+            body = text[start:end].partition("\n")[2] if start in headings else text[start:end]
+            if body.strip() or end == len(text):
                 yield begin, end
+                begin = end

@@ -1,0 +1,159 @@
+"""Where each key of an ingest recipe lands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+BASE: dict[str, Any] = {"source": "docs"}
+TOKENS = {"unit": "tokens"}
+KINDS: dict[str, dict[str, Any]] = {}
+
+
+def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
+    """The parts of the recipe, tried on small real text; no model is loaded."""
+    from llmctl.stages import ingest
+
+    reader = recipe.readers[0]
+    name = reader.patterns[0].replace("*", "file")
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "bad.md").write_bytes(b"\xff\xfe broken")
+    (files / "long.md").write_text("A long line of words. " * 100)
+    try:
+        ingest.read(recipe.model_copy(update={"source": files, "cleaners": ()}), {})
+        ends = "skip"
+    except Exception:
+        ends = "fail"
+    left_out = ingest.read(
+        recipe.model_copy(update={"source": files, "on_error": "skip", "cleaners": ()}), {}
+    )[1]
+    text = "One. Two three four. " * 200
+    return SimpleNamespace(
+        recipe=recipe,
+        inputs=recipe.inputs(),
+        reader=reader,
+        takes=name,
+        kinds=tuple(each.kind for each in recipe.readers),
+        cleaner=recipe.cleaners[0] if recipe.cleaners else None,
+        cleaner_kinds=tuple(each.kind for each in recipe.cleaners),
+        spans=list(recipe.chunker.split(text)) if getattr(recipe.chunker, "unit", "") != "tokens"
+        else [],
+        chunker=recipe.chunker,
+        embedder=recipe.embedder,
+        hnsw=recipe.store.settings()["hnsw"],
+        on_error=ends,
+        reasons=[row["reason"] for row in left_out],
+    )
+
+
+def clean(text: str) -> Any:
+    return lambda built: built.cleaner.clean(text).text
+
+
+class FakeModel:
+    """What sentence-transformers is given: the calls, not the arithmetic."""
+
+    max_seq_length = 256
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.given: list[Any] = []
+
+    def encode(self, texts: Any, **kwargs: Any) -> Any:
+        import numpy as np
+
+        self.given.append((texts, kwargs))
+        return np.ones((len(texts), 4) if isinstance(texts, list) else 4)
+
+    def tokenizer(self, texts: list[str], **kwargs: Any) -> dict[str, Any]:
+        return {"input_ids": [text.split() for text in texts]}
+
+
+def embedded(built: SimpleNamespace) -> Any:
+    """The embedder with its model library replaced by FakeModel."""
+    from unittest import mock
+
+    fake = SimpleNamespace(SentenceTransformer=FakeModel)
+    with (
+        mock.patch.dict(sys.modules, {"sentence_transformers": fake}),
+        mock.patch("llmctl.modelref.hf_folder", Path),
+        built.embedder.open() as live,
+    ):
+        live.texts(["text"])
+        live.query("query")
+    return live.model
+
+
+def nested(count: int) -> Any:
+    """Blank lines that are left between two words."""
+    return lambda built: built.cleaner.clean("a" + "\n" * 9 + "b").text.count("\n") - 1
+
+
+def max_pages(built: SimpleNamespace) -> int:
+    return int(built.reader.max_pages)
+
+
+def widest(built: SimpleNamespace) -> bool:
+    return max(end - start for start, end in built.spans) <= 40
+
+
+def begins(built: SimpleNamespace) -> int:
+    return len(list(built.chunker.split("# a\nx\n## b\ny\n### c\nz\n")))
+
+
+E5, PATTERN = "owner/name", ("*.xyz",)
+ROWS: dict[str, Any] = {
+    "version": None,
+    "stage": None,
+    "out": None,
+    "seed": (7, lambda built: built.recipe.seed),
+    "source": ("other", lambda built: str(built.inputs["source"])),
+    "readers": (["pdf", "text"], lambda built: built.kinds, ("pdf", "text")),
+    "readers[markdown].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
+    "readers[html].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
+    "readers[text].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
+    "readers[pdf].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
+    "readers[pdf].max_pages": (3, max_pages),
+    "max_bytes": (1000, lambda built: built.reasons, ["not_utf8", "too_large"]),
+    "cleaners": (["length"], lambda built: built.cleaner_kinds, ("length",)),
+    "cleaners[unicode].form": ("NFKC", clean("\ufb01t"), "fit"),
+    "cleaners[whitespace].max_blank_lines": (3, nested(3)),
+    "cleaners[length].min_chars": (
+        99, lambda built: built.cleaner.clean("short").detail, "5 < 99 characters"
+    ),
+    "chunker": ("markdown", lambda built: built.chunker.kind),
+    "chunker[sentence].max_chars": (40, widest, True),
+    "chunker[markdown].max_chars": (40, widest, True),
+    "chunker[markdown].level": (1, begins, 1),
+    "chunker[window].size": (150, lambda built: built.spans[0][1]),
+    "chunker[window].overlap": (
+        30, lambda built: 800 - (built.spans[1][0] - built.spans[0][0]), 30
+    ),
+    "chunker[window].unit": ("tokens", lambda built: "chunker.model" in built.inputs, True),
+    "chunker[window].model": (E5, lambda built: built.chunker.model),
+    "embedder": (
+        {"kind": "sentence_transformers", "model": E5}, lambda built: built.embedder.model, E5
+    ),
+    "embedder[sentence_transformers].model": (E5, lambda built: built.inputs["embedder.model"]),
+    "embedder[sentence_transformers].batch_size": (
+        5, lambda built: embedded(built).given[-1][1]["batch_size"]
+    ),
+    "embedder[sentence_transformers].max_tokens": (
+        9, lambda built: embedded(built).max_seq_length
+    ),
+    "embedder[sentence_transformers].text_prefix": (
+        "passage: ", lambda built: embedded(built).given[-2][0], ["passage: text"]
+    ),
+    "embedder[sentence_transformers].query_prefix": (
+        "query: ", lambda built: embedded(built).given[-1][0], ["query: query"]
+    ),
+    "store": (
+        {"kind": "chroma", "max_neighbors": 9}, lambda built: built.hnsw["max_neighbors"], 9
+    ),
+    "store[chroma].max_neighbors": (8, lambda built: built.hnsw["max_neighbors"]),
+    "store[chroma].ef_construction": (50, lambda built: built.hnsw["ef_construction"]),
+    "store[chroma].ef_search": (50, lambda built: built.hnsw["ef_search"]),
+    "on_error": ("fail", lambda built: built.on_error),
+}  # fmt: skip
