@@ -10,6 +10,6 @@ __all__ = ["Hit", "search"]
 
 
 def search(store: Path, query: str, k: int = 5) -> list[Hit]:
-    """The k chunks of an ingest artifact that are nearest to the query in meaning, nearest first."""
+    """The k chunks of an ingest artifact that are nearest to the query, nearest first."""
     with opened(store) as retriever:
         return retriever.ask(query, k)

@@ -21,7 +21,8 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[tup
     end = len(text) if end is None else end
     begin = start
     for match in ENDS.finditer(text, start, end):
-        if match.end() > begin and not SHORT.search(text[max(begin, match.end() - 12) : match.end()]):
+        tail = text[max(begin, match.end() - 12) : match.end()]
+        if match.end() > begin and not SHORT.search(tail):
             yield begin, match.end()
             begin = match.end()
     if begin < end:
@@ -31,7 +32,7 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[tup
 def packed(
     text: str, spans: Iterable[tuple[int, int]], max_chars: int
 ) -> Iterator[tuple[int, int]]:
-    """Neighbouring spans joined up to `max_chars`; a longer one is cut, at a space if it has one."""
+    """Neighbouring spans joined up to `max_chars`; a longer one is cut, at a space if it can."""
     begin = last = None
     for start, end in spans:
         if begin is not None and last is not None and end - begin > max_chars:

@@ -72,6 +72,6 @@ class IngestRecipe(Recipe):
         size = sum(f.stat().st_size for f in taken)
         return {
             "documents": f"{len(taken)}, {size / 1e6:.1f} MB",
-            "time": f"about {10 + size / 1000 / 28:.0f} s on two CPU cores (28 KB of text per second)",
+            "time": f"about {10 + size / 28000:.0f} s on two CPU cores (28 KB of text per s)",
             "memory": "about 1 GB",
         }

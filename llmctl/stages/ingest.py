@@ -44,7 +44,7 @@ def run(recipe: IngestRecipe, artifact: Artifact) -> None:
         _emptied(folder)
         recipe.store.build(folder, chunks, vectors)
         advance(1)
-    artifact.determinism = "seeded"  # the rows are the same bytes each time, the store's ids are not
+    artifact.determinism = "seeded"  # the rows are the same bytes, the store's ids are not
     artifact.metrics |= {
         "documents": len(documents),
         "chunks": len(chunks),

@@ -8,8 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 BASE: dict[str, Any] = {"source": "docs"}
-TOKENS = {"unit": "tokens"}
-KINDS: dict[str, dict[str, Any]] = {}
 
 
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
@@ -30,7 +28,7 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     left_out = ingest.read(
         recipe.model_copy(update={"source": files, "on_error": "skip", "cleaners": ()}), {}
     )[1]
-    text = "One. Two three four. " * 200
+    text = ("abcdefghi." if recipe.chunker.kind == "window" else "One. Two three. ") * 300
     return SimpleNamespace(
         recipe=recipe,
         inputs=recipe.inputs(),
@@ -74,6 +72,9 @@ class FakeModel:
 def embedded(built: SimpleNamespace) -> Any:
     """The embedder with its model library replaced by FakeModel."""
     from unittest import mock
+
+    import numpy  # noqa: F401  (patch.dict would unload it)
+    import llmctl.modelref  # noqa: F401
 
     fake = SimpleNamespace(SentenceTransformer=FakeModel)
     with (

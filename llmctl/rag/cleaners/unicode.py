@@ -12,7 +12,9 @@ from llmctl.rag.cleaners.base import Cleaned, Cleaner
 
 # controls but tab, line feed and form feed (ends a page); zero-width spaces, soft hyphen, BOM.
 # The joiners U+200C and U+200D stay: Persian, Hindi and emoji need them.
-UNSEEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff\ufffe\uffff]")
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff\ufffe\uffff]"
+)
 
 
 class UnicodeCleaner(Cleaner):

@@ -1,4 +1,4 @@
-"""Trailing spaces, odd spaces and runs of blank lines; indentation stays, it means something in code."""
+"""Trailing spaces, odd spaces and runs of blank lines; indentation stays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ ODD = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 class WhitespaceCleaner(Cleaner):
     """Blank lines in a row are cut to `max_blank_lines`."""
 
-    max_blank_lines: int = Field(1, ge=0, le=10, description="Blank lines that may follow each other.")
+    max_blank_lines: int = Field(
+        1, ge=0, le=10, description="Blank lines that may follow each other."
+    )
 
     def clean(self, text: str) -> Cleaned:
         """Form feeds stay where they are, they number the pages."""
@@ -26,4 +28,4 @@ class WhitespaceCleaner(Cleaner):
         text = re.sub("\r\n?|\x0b|\x85|\u2028|\u2029", "\n", text)
         text = re.sub(r"[ \t]+(?=\n|\Z)", "", ODD.sub(" ", text))
         limit = self.max_blank_lines + 1
-        return re.sub(r"\n{%d,}" % (limit + 1), "\n" * limit, text).strip("\n")
+        return re.sub("\n" * limit + "\n+", "\n" * limit, text).strip("\n")

@@ -48,7 +48,7 @@ class Model:
         return vector
 
     def _encoded(self, texts: list[str]) -> np.ndarray:
-        # encode() sorts by length itself, so that a batch has little padding, and restores the order
+        # encode() sorts by length, so that a batch has little padding, and restores the order
         vectors: np.ndarray = self.model.encode(
             texts,
             batch_size=self.settings.batch_size,

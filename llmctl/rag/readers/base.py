@@ -13,7 +13,7 @@ from pydantic import Field
 from llmctl.plugins import Backend
 
 
-class Unreadable(Exception):
+class Unreadable(Exception):  # noqa: N818
     """A file that is not what its name says; `reason` is counted, `detail` is for people."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -24,7 +24,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a reader found; headings are Markdown lines when `headed`, pages end with a form feed."""
+    """What a reader found; headings are Markdown lines when `headed`, form feeds part pages."""
 
     text: str
     title: str = ""

@@ -1,4 +1,4 @@
-"""The promise of a store: what was put in is found again, nearest first; a search changes no byte."""
+"""The promise of a store: what was put in is found, nearest first; a search changes no byte."""
 
 from __future__ import annotations
 

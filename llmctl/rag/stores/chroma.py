@@ -1,6 +1,6 @@
 """Chroma, embedded: HNSW over cosine in a folder.
 
-Opening a Chroma folder writes into it (SQLite journal, migrations, vacuum log), and an artifact may not
+Opening a Chroma folder writes into it (SQLite journal, migrations), and an artifact may not
 change. So questions go to a private copy under the cache, keyed by the digest of the folder.
 """
 
