@@ -157,10 +157,10 @@ def what_came_out(stage: str, manifest: dict[str, Any]) -> str:
         return f"preference {metrics['preference_before']:.2f} -> {metrics['preference_after']:.2f}"
     summary = [f"{label} {value}" for label, value in manifest.get("summary", [])]
     if stage == "quantize":
-        files = [n for n in manifest["outputs"] if n.endswith(".gguf")]
-        megabytes = [manifest["outputs"][n]["bytes"] / 1e6 for n in files]
-        each = (f"{Path(n).stem.rpartition('-')[2]} {mb:.0f} MB" for n, mb in zip(files, megabytes))
-        return ", ".join(each)
+        sizes = {n: o["bytes"] / 1e6 for n, o in manifest["outputs"].items() if n.endswith(".gguf")}
+        return ", ".join(
+            f"{Path(n).stem.rpartition('-')[2]} {mb:.0f} MB" for n, mb in sizes.items()
+        )
     return "; ".join(summary[:2])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "")
 
 
-class Refused(OSError):
+class RefusedError(OSError):
     """Something other than loopback was asked for."""
 
 
@@ -48,7 +48,7 @@ def check(host: Any) -> None:
     """Raise when a host is not loopback."""
     if not is_loopback(host):
         _note(f"refused {str(host)[:200]!r}")
-        raise Refused(f"the demo allows loopback only; refused: {host}")
+        raise RefusedError(f"the demo allows loopback only; refused: {host}")
 
 
 def install() -> None:
