@@ -54,7 +54,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a checkout has, without its build folder, and `llmctl` on the path."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("docs", "recipes", "scripts"):
+    for name in ("docs", "recipes", "scripts", ".github"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "README.md", folder)
     command = folder / ".bin" / "llmctl"
