@@ -285,6 +285,8 @@ def _finish(
     folder = artifact.folder
     if (folder / SCRATCH).exists():
         shutil.rmtree(folder / SCRATCH)
+    waiting = folder / (MANIFEST + ".partial")
+    waiting.unlink(missing_ok=True)  # of a run that was killed while it wrote it
     outputs = {}
     for path in digest.files_of(folder):
         name = path.relative_to(folder).as_posix()
@@ -315,7 +317,6 @@ def _finish(
         manifest["model"] = artifact.model
     if artifact.extra:
         manifest["extra"] = artifact.extra
-    waiting = folder / (MANIFEST + ".partial")
     waiting.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n")
     _sync(waiting)
     waiting.replace(folder / MANIFEST)
