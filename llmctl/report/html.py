@@ -1,0 +1,121 @@
+"""A report as one self-contained HTML file: no scripts, no network, everything escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from llmctl.report import plots
+
+STYLE = """
+:root{--ink:#1d2330;--soft:#5b6475;--line:#dfe3ea;--paper:#fff;--card:#f6f7f9;
+--a:#2f6fde;--b:#e07a2f;--c:#2e9e6b;--d:#a24fc4;--e:#c43d5a}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--soft:#9aa4b5;--line:#333b49;
+--paper:#12161d;--card:#1a2029;--a:#6ea0ff;--b:#f0a060;--c:#5fc99a;--d:#c98be0;--e:#ef7d95}}
+body{font:15px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--paper);
+max-width:980px;margin:2.5rem auto;padding:0 1.2rem}
+h1{font-size:1.7rem;margin:0 0 1rem}h2{font-size:1.2rem;margin:2.2rem 0 .6rem}
+table{border-collapse:collapse;margin:.6rem 0;font-variant-numeric:tabular-nums}
+th,td{padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);text-align:left;
+vertical-align:top}th{color:var(--soft);font-weight:600}.wide{overflow-x:auto}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;margin:.6rem 0}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+figure{margin:1rem 0;background:var(--card);border-radius:8px;padding:.8rem}
+figcaption{font-weight:600}svg{width:100%;height:auto;font:12px system-ui,sans-serif}
+svg text{fill:var(--soft)}.grid{stroke:var(--line)}.error{stroke:var(--ink);fill:none;
+stroke-width:1.5}.legend span{margin-right:1rem;color:var(--soft)}
+.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.35em;border-radius:2px}
+pre{background:var(--card);padding:.7rem;border-radius:6px;white-space:pre-wrap;
+overflow-wrap:anywhere;margin:.3rem 0 1rem}
+.tokens{line-height:2}.trained{background:color-mix(in srgb,var(--c) 30%,transparent)}
+.special{background:color-mix(in srgb,var(--b) 30%,transparent)}
+.context{color:var(--soft)}.tokens span{border-radius:3px;padding:.1em 0}
+"""
+
+
+class Report:
+    """Collects sections and writes one file."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._parts: list[str] = []
+
+    def heading(self, text: str) -> None:
+        """Start a section."""
+        self._parts.append(f"<h2>{escape(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        """A paragraph."""
+        self._parts.append(f"<p>{escape(text)}</p>")
+
+    def facts(self, facts: Sequence[tuple[str, object]]) -> None:
+        """Labels with values."""
+        rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts)
+        self._parts.append(f"<dl>{rows}</dl>")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table; numbers are shortened."""
+        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(_cell(cell))}</td>" for cell in row) + "</tr>"
+            for row in rows
+        )
+        self._parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
+
+    def lines(
+        self,
+        title: str,
+        series: Mapping[str, Sequence[tuple[float, float]]],
+        x_label: str = "",
+        y_label: str = "",
+    ) -> None:
+        """A line plot."""
+        self._parts.append(plots.lines(title, series, x_label, y_label))
+
+    def bars(
+        self, title: str, items: Sequence[tuple[str, float, float | None]], y_label: str = ""
+    ) -> None:
+        """A bar plot; each item is (label, value, error or None)."""
+        self._parts.append(plots.bars(title, items, y_label))
+
+    def histogram(
+        self, title: str, series: Mapping[str, Sequence[float]], x_label: str = ""
+    ) -> None:
+        """A histogram."""
+        self._parts.append(plots.histogram(title, series, x_label))
+
+    def tokens(self, title: str, tokens: Sequence[tuple[str, str]]) -> None:
+        """A text token by token, each with the class `trained`, `context` or `special`."""
+        spans = "".join(
+            f'<span class="{escape(kind)}" title="{escape(kind)}">'
+            f"{escape(text).replace(chr(10), '⏎<br>')}</span>"
+            for text, kind in tokens
+        )
+        self._parts.append(f'<h2>{escape(title)}</h2><p class="tokens">{spans}</p>')
+
+    def examples(self, title: str, items: Sequence[tuple[str, str]]) -> None:
+        """Texts with a line above each."""
+        rows = "".join(f"<p>{escape(head)}</p><pre>{escape(body)}</pre>" for head, body in items)
+        self._parts.append(f"<h2>{escape(title)}</h2>{rows}")
+
+    def html(self) -> str:
+        """The whole document."""
+        return (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            '<meta http-equiv="Content-Security-Policy" '
+            "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head>"
+            f"<body><h1>{escape(self.title)}</h1>{''.join(self._parts)}</body></html>\n"
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the document as UTF-8."""
+        path.write_text(self.html(), encoding="utf-8")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    return plots.number(value)

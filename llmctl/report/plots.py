@@ -1,0 +1,186 @@
+"""Plots as inline SVG: lines, bars with error bars, histograms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT = 640, 280
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 16, 48
+COLOURS = ("var(--a)", "var(--b)", "var(--c)", "var(--d)", "var(--e)")
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round values that span [low, high]."""
+    if not math.isfinite(low) or not math.isfinite(high):
+        return [0.0, 1.0]
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    rough = (high - low) / count
+    base = 10 ** math.floor(math.log10(rough))
+    step = next(m * base for m in (1, 2, 2.5, 5, 10) if m * base >= rough * 0.999)
+    first = math.floor(low / step) * step
+    found = [first]
+    while found[-1] < high - step * 1e-9:
+        found.append(found[-1] + step)
+    return found
+
+
+def number(value: float) -> str:
+    """A short number for an axis or a table."""
+    if value == int(value) and abs(value) < 1e6:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+class Frame:
+    """The axes: maps data to pixels."""
+
+    def __init__(self, xs: Sequence[float], ys: Sequence[float]) -> None:
+        self.x_ticks = xs
+        self.y_ticks = ys
+
+    def x(self, value: float) -> float:
+        """Pixel of a data x."""
+        low, high = self.x_ticks[0], self.x_ticks[-1]
+        return LEFT + (value - low) / ((high - low) or 1) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        """Pixel of a data y."""
+        low, high = self.y_ticks[0], self.y_ticks[-1]
+        return HEIGHT - BOTTOM - (value - low) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM)
+
+    def axes(self, x_label: str, y_label: str, *, x_numbers: bool = True) -> list[str]:
+        """Grid, numbers and names."""
+        parts = []
+        for tick in self.y_ticks:
+            at = self.y(tick)
+            parts.append(
+                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+                f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{number(tick)}</text>'
+            )
+        if x_numbers:
+            for tick in self.x_ticks:
+                parts.append(
+                    f'<text x="{self.x(tick):.1f}" y="{HEIGHT - BOTTOM + 16}" '
+                    f'text-anchor="middle">{number(tick)}</text>'
+                )
+        parts.append(
+            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" '
+            f'text-anchor="middle">{escape(x_label)}</text>'
+            f'<text transform="translate(13 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" '
+            f'text-anchor="middle">{escape(y_label)}</text>'
+        )
+        return parts
+
+
+def figure(title: str, parts: Sequence[str], names: Sequence[str] = ()) -> str:
+    """One titled plot with its legend."""
+    legend = "".join(
+        f'<span><i style="background:{COLOURS[n % len(COLOURS)]}"></i>{escape(name)}</span>'
+        for n, name in enumerate(names)
+    )
+    return (
+        f'<figure><figcaption>{escape(title)}</figcaption><div class="legend">{legend}</div>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg></figure>"
+    )
+
+
+def lines(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str = "",
+    y_label: str = "",
+) -> str:
+    """One line a series; points that are not numbers are left out."""
+    clean = {
+        name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+        for name, points in series.items()
+    }
+    every = [point for points in clean.values() for point in points]
+    if not every:
+        return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
+    frame = Frame(
+        ticks(min(x for x, _ in every), max(x for x, _ in every)),
+        ticks(min(y for _, y in every), max(y for _, y in every)),
+    )
+    parts = frame.axes(x_label, y_label)
+    for n, points in enumerate(clean.values()):
+        colour = COLOURS[n % len(COLOURS)]
+        at = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
+        parts.append(f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if len(points) <= 40:
+            parts += [
+                f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3" fill="{colour}">'
+                f"<title>{number(x)}: {number(y)}</title></circle>"
+                for x, y in points
+            ]
+    return figure(title, parts, list(clean) if len(clean) > 1 else ())
+
+
+def bars(
+    title: str, items: Sequence[tuple[str, float, float | None]], y_label: str = ""
+) -> str:
+    """(label, value, error or None) each as a bar; the error bar is one error up and down."""
+    if not items:
+        return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
+    lows = [value - (error or 0) for _, value, error in items]
+    highs = [value + (error or 0) for _, value, error in items]
+    frame = Frame([0, len(items)], ticks(min(0.0, *lows), max(0.0, *highs)))
+    parts = frame.axes("", y_label, x_numbers=False)
+    zero = frame.y(0)
+    for n, (label, value, error) in enumerate(items):
+        left, right = frame.x(n + 0.18), frame.x(n + 0.82)
+        top, bottom = sorted((frame.y(value), zero))
+        said = number(value) + (f" ± {number(error)}" if error is not None else "")
+        parts.append(
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
+            f'height="{max(bottom - top, 0.5):.1f}" fill="{COLOURS[n % len(COLOURS)]}">'
+            f"<title>{escape(label)}: {said}</title></rect>"
+        )
+        middle = (left + right) / 2
+        if error:
+            up, down = frame.y(value + error), frame.y(value - error)
+            parts.append(
+                f'<path class="error" d="M{middle:.1f} {up:.1f}V{down:.1f}'
+                f"M{middle - 6:.1f} {up:.1f}h12M{middle - 6:.1f} {down:.1f}h12\"/>"
+            )
+        short = label if len(label) <= max(8, 84 // len(items)) else f"{label[: 84 // len(items)]}…"
+        parts.append(
+            f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
+            f"{escape(short)}</text>"
+        )
+    return figure(title, parts)
+
+
+def histogram(title: str, series: Mapping[str, Sequence[float]], x_label: str = "") -> str:
+    """Counts in about 24 equal bins, one colour a series."""
+    every = [value for values in series.values() for value in values if math.isfinite(value)]
+    if not every:
+        return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
+    xs = ticks(min(every), max(every), 6)
+    low, high, bins = xs[0], xs[-1], 24
+    counts = []
+    for values in series.values():
+        row = [0] * bins
+        for value in values:
+            if math.isfinite(value):
+                row[min(bins - 1, int((value - low) / ((high - low) or 1) * bins))] += 1
+        counts.append(row)
+    frame = Frame(xs, ticks(0, max(max(row) for row in counts)))
+    parts = frame.axes(x_label, "count")
+    width = (high - low) / bins
+    for n, row in enumerate(counts):
+        inset = n / len(counts)
+        for b, count in enumerate(row):
+            if count:
+                left = frame.x(low + (b + inset) * width)
+                right = frame.x(low + (b + inset + 1 / len(counts)) * width)
+                parts.append(
+                    f'<rect x="{left + 0.5:.1f}" y="{frame.y(count):.1f}" '
+                    f'width="{right - left - 1:.1f}" height="{frame.y(0) - frame.y(count):.1f}" '
+                    f'fill="{COLOURS[n % len(COLOURS)]}"><title>{count}</title></rect>'
+                )
+    return figure(title, parts, list(series) if len(series) > 1 else ())
