@@ -1,0 +1,1 @@
+"""Engines: messages -> text and log-probabilities; build-dataset, eval and serve share them."""
