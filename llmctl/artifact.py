@@ -1,8 +1,9 @@
-"""The output folder of a stage and its manifest.json: whole or absent, resumable, never silently stale.
+"""The output folder of a stage and its manifest.json: whole or absent, and resumable.
 
-A stage writes into `<out>.partial`. When it is done every file is synced and hashed, the manifest is
-written last, and the folder is exchanged with `out` in one system call. `.building` in the partial
-folder holds the key of the run that began it: the same key continues there, another one starts anew.
+A stage writes into `<out>.partial`. When it is done every file is synced and hashed, the manifest
+is written last, and the folder is exchanged with `out` in one system call. `.building` in the
+partial folder holds the key of the run that began it: the same key continues there, another one
+starts anew.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MANIFEST = "manifest.json"
 BUILDING = ".building"
 SCRATCH = "scratch"
 ABOUT = (".html", "metrics.jsonl", "table.json", "junit.xml", ".log")
-"""Outputs that tell about a run (times, pictures): they do not count as content for later stages."""
+"""Outputs that tell about a run (times, pictures): no content for later stages."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,7 @@ def content_digest(manifest: dict[str, Any]) -> str:
     )
 
 
-def changed_output(
-    folder: Path, manifest: dict[str, Any], *, reread: bool = False
-) -> str | None:
+def changed_output(folder: Path, manifest: dict[str, Any], *, reread: bool = False) -> str | None:
     """What is wrong with the outputs that a manifest describes, in words; None when nothing is."""
     for name, output in manifest["outputs"].items():
         path = folder / name
@@ -342,7 +341,7 @@ def _publish(partial: Path, out: Path) -> None:
 
 
 def _exchange(a: Path, b: Path) -> None:
-    """Swap two folders in one step (renameat2 with RENAME_EXCHANGE), or in two where it is unknown."""
+    """Swap two folders in one step (renameat2, RENAME_EXCHANGE), or in two without it."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         failed = libc.renameat2(-100, os.fsencode(a), -100, os.fsencode(b), 2)

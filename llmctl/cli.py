@@ -188,7 +188,9 @@ def plan(
 
 @app.command()
 def validate(
-    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", autocompletion=complete_recipe)],
+    recipes: Annotated[
+        list[Path], typer.Argument(metavar="RECIPE...", autocompletion=complete_recipe)
+    ],
     sets: Sets = None,
     quiet: Quiet = False,
     debug: Debug = False,

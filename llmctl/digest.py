@@ -1,4 +1,4 @@
-"""sha256 of files and folders, remembered by (path, size, mtime, inode) so that a 10 GB file costs a stat."""
+"""sha256 of files and folders, remembered by (path, size, mtime, inode): 10 GB cost a stat."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,10 @@ def of_file(path: Path, *, reread: bool = False) -> str:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if database is not None:
-        try:
+        with suppress(sqlite3.Error):
             database.execute(
                 "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", (name, *mark, found)
             )
-        except sqlite3.Error:
-            pass
     return found
 
 

@@ -52,5 +52,7 @@ class InconclusiveError(LlmctlError):
 
 
 def install_hint(extra: str) -> str:
-    """The command that installs an extra."""
+    """The command that installs an extra; without one, the package itself."""
+    if not extra:
+        return "pip install --force-reinstall llmctl-toolkit"
     return f"pip install 'llmctl-toolkit[{extra}]'"

@@ -3,7 +3,7 @@
     pkg:NAME           weights inside an installed Python package
     FILE.gguf          a llama.cpp file
     FOLDER             an ordinary Hugging Face folder (safetensors)
-    ARTIFACT           a folder that sft, dpo or quantize wrote; its manifest says where the model is
+    ARTIFACT           a folder that sft, dpo or quantize wrote; its manifest has the model's path
     OWNER/NAME         a Hugging Face hub id, from the local cache first
 
 Pickle checkpoints are refused. A GGUF is converted to a folder once and kept by its digest.
@@ -53,7 +53,8 @@ def _in_package(name: str) -> Path:
     try:
         files = distribution(name).files or []
     except PackageNotFoundError:
-        raise MissingError(f"pkg:{name}: the package is not installed: pip install {name}") from None
+        hint = f"pip install {name}"
+        raise MissingError(f"pkg:{name}: the package is not installed: {hint}") from None
     for file in files:
         if file.suffix == ".gguf":
             return Path(str(file.locate()))

@@ -121,8 +121,9 @@ def backend(room: ModuleType, kind: Any) -> type[Backend]:
         module = import_module(f"{room.__name__}.{kind}")
         base = promise(room)
         for each in vars(module).values():
-            if isinstance(each, type) and issubclass(each, base) and each.__module__ == module.__name__:
-                return each
+            own = isinstance(each, type) and each.__module__ == module.__name__
+            if own and issubclass(each, base):
+                return each  # type: ignore[no-any-return]
         raise TypeError(f"{module.__name__} defines no {base.__name__}")
     from importlib.metadata import entry_points
 

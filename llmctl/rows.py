@@ -48,7 +48,9 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise MissingError(f"{path}: reading Parquet needs pyarrow: {install_hint('parquet')}")
+        raise MissingError(
+            f"{path}: reading Parquet needs pyarrow: {install_hint('parquet')}"
+        ) from None
     try:
         with ParquetFile(path) as file:
             for batch in file.iter_batches():
@@ -82,6 +84,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows; returns how many."""
     count = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for count, row in enumerate(rows, 1):
+        for row in rows:
             file.write(dumps(row) + "\n")
+            count += 1
     return count

@@ -83,10 +83,8 @@ def plan(stage: str | None, path: Path, options: Options, *, fetch: bool = False
     needs = recipe.all_needs()
     packages, missing = versions(needs)
     if missing and fetch:
-        extras = ",".join(sorted({needs[name] for name in missing}))
-        raise MissingError(
-            f"{recipe.stage} needs {', '.join(missing)}: {install_hint(extras)}"
-        )
+        extras = ",".join(sorted({needs[name] for name in missing} - {""}))
+        raise MissingError(f"{recipe.stage} needs {', '.join(missing)}: {install_hint(extras)}")
     inputs = {
         key: artifacts.find_input(key, ref, str(loaded.place(key)), fetch=fetch)
         for key, ref in recipe.inputs().items()
@@ -201,9 +199,7 @@ def execute(planned: Plan) -> None:
 
 def _disk(error: OSError, out: Path, where: str) -> LlmctlError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return LlmctlError(
-            f"{out}: the disk is full; free some space and run again to continue"
-        )
+        return LlmctlError(f"{out}: the disk is full; free some space and run again to continue")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return RecipeError(f"{where}: {error.filename or out} cannot be written: {error.strerror}")
     raise error

@@ -91,9 +91,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         _plain(line)
 
 
-def table_lines(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
-) -> Iterator[str]:
+def table_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """A table as aligned plain text."""
     cells = [[str(c) for c in columns], *[[str(c) for c in row] for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]

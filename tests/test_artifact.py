@@ -1,4 +1,4 @@
-"""An artifact is whole or absent, and it is made again exactly when something that counts changed."""
+"""An artifact is whole or absent, and made again exactly when something that counts changed."""
 
 from __future__ import annotations
 
@@ -287,7 +287,9 @@ def test_kill_9_at_50_random_moments(tmp_path: Path) -> None:
     subprocess.run(command, check=True)
     whole = time.monotonic() - start
     kills = 0
-    for number in range(50):
+    for number in range(200):
+        if kills == 50:
+            break
         if number % 2 or not any((tmp_path / name).exists() for name in ("a", "b", "c")):
             for name in ("a", "b", "c")[number % 3 :]:
                 shutil.rmtree(tmp_path / name, ignore_errors=True)
@@ -295,7 +297,7 @@ def test_kill_9_at_50_random_moments(tmp_path: Path) -> None:
             data.write_text(data.read_text() + json.dumps({**ROWS[0], "id": f"k{number}"}) + "\n")
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
-            process.wait(timeout=random.uniform(0.1, whole))
+            process.wait(timeout=random.uniform(0.15, whole))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -304,17 +306,19 @@ def test_kill_9_at_50_random_moments(tmp_path: Path) -> None:
             intact(tmp_path / name)
     subprocess.run(command, check=True)
     assert all(intact(tmp_path / name) for name in ("a", "b", "c"))
-    assert kills >= 20
+    assert kills == 50
     assert not list(tmp_path.glob("*.partial"))
 
 
 def test_the_second_of_two_runs_waits(project: Path) -> None:
     command = [sys.executable, "-m", "llmctl", "dedup", str(project / "r.yaml"), "--set", "seed=7"]
     with artifacts.locked(project / "out", "here"):
-        second = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        second = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert second.stderr is not None
         line = second.stderr.readline()
-        assert f"waiting for it" in line and str(os.getpid()) in line
+        assert "waiting for it" in line and str(os.getpid()) in line
         assert second.poll() is None
     out, _ = second.communicate(timeout=60)
     assert second.returncode == 0 and out.strip() == str(project / "out")

@@ -1,4 +1,7 @@
-"""The command line is a contract: help, errors, streams, exit codes. `UPDATE=1` rewrites snapshots."""
+"""The command line is a contract: help, errors, streams, exit codes.
+
+`UPDATE=1` rewrites the snapshots.
+"""
 
 from __future__ import annotations
 

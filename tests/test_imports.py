@@ -1,4 +1,4 @@
-"""What start-up may import. Time is reported by bench/startup.py; what was imported cannot flake."""
+"""What start-up may import; time is only reported (bench/startup.py)."""
 
 from __future__ import annotations
 

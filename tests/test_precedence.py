@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_the_higher_layer_wins(
     parent = ".".join(key.split(".")[:-1])
     if at(whole, tuple(parent.split("."))) is None if parent else False:
         low = high  # a group that is off by default
-    for lower, upper in zip(LAYERS, LAYERS[1:], strict=False):
+    for lower, upper in pairwise(LAYERS):
         files = {"extends": dict(base), "recipe": {"stage": stage}}
         sets: list[str] = []
         with monkeypatch.context() as patch:

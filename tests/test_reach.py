@@ -81,10 +81,7 @@ def keys_of(stage: str) -> dict[str, tuple[str, str]]:
 
 
 ROWS = [
-    (stage, key)
-    for stage in STAGES
-    for key, row in reach(stage).ROWS.items()
-    if row is not None
+    (stage, key) for stage in STAGES for key, row in reach(stage).ROWS.items() if row is not None
 ]
 
 

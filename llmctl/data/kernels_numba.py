@@ -80,7 +80,7 @@ def _signatures(data: Any, offsets: Any, classes: Any, codes: Any, n: int, a: An
             x = nb.uint32(found[s] >> U(32))
             for p in range(a.shape[0]):
                 v = nb.uint32(a[p] * x + b[p])
-                low[p] = v if v < low[p] else low[p]  # noqa: FURB136
+                low[p] = v if v < low[p] else low[p]
         signature[d] = low
         counts[d] = units
     return signature, counts

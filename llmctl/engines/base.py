@@ -90,13 +90,15 @@ class Session(ABC):
 
 
 class ReplyCache:
-    """Replies by (model, parameters, messages, schema) in one SQLite file; failures are not kept."""
+    """Replies by (model, parameters, messages, schema) in one SQLite file; no failures."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT)")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT)"
+        )
 
     def key(self, model: str, request: Request) -> str:
         """What has to be equal for a reply to be used again."""

@@ -59,7 +59,8 @@ def filled(schema: dict[str, Any], words: list[str], depth: int = 0) -> Any:
         }
     if kind == "array":
         count = max(1, schema.get("minItems", 1))
-        return [filled(schema.get("items", {}), words[n * 5 :] or words, depth) for n in range(count)]
+        items = schema.get("items", {})
+        return [filled(items, words[n * 5 :] or words, depth) for n in range(count)]
     if kind in ("integer", "number"):
         return schema.get("minimum", 1)
     if kind == "boolean":

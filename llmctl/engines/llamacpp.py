@@ -93,7 +93,8 @@ def child(settings: dict[str, Any]) -> Iterator[str]:
             process.wait(timeout=30)
             listener.join(timeout=5)
             why = next((s.strip() for s in reversed(said) if "rror" in s or "fail" in s), "")
-            raise LlmctlError(f"{settings['model']}: llama.cpp cannot load it: {why or 'no reason'}")
+            why = why or "it gave no reason"
+            raise LlmctlError(f"{settings['model']}: llama.cpp cannot load it: {why}")
         yield address
     finally:
         with suppress(OSError):

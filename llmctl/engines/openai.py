@@ -23,9 +23,7 @@ class OpenAIEngine(Engine):
     needs: ClassVar[dict[str, str]] = {"httpx": "serve"}
 
     model: str = Field(min_length=1, description="Name of the model at the endpoint.")
-    base_url: str = Field(
-        pattern=r"^https?://", description="Address up to and including /v1."
-    )
+    base_url: str = Field(pattern=r"^https?://", description="Address up to and including /v1.")
     api_key_env: str | None = Field(
         None, description="Environment variable that holds the key; the key is never stored."
     )

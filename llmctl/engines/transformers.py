@@ -1,4 +1,4 @@
-"""Models through Hugging Face Transformers, in this process: any architecture, log-probabilities."""
+"""Models through Transformers, in this process: any architecture, log-probabilities."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TransformersSession(Session):
         self._lock = threading.Lock()
 
     def prompt_ids(self, request: Request) -> Any:
-        """The rendered prompt, shape (1, tokens); a prompt without room for an answer is refused."""
+        """The rendered prompt, shape (1, tokens); one without room for an answer is refused."""
         if self.tokenizer.chat_template is None:
             raise LlmctlError("the model has no chat template; it cannot chat")
         encoded = self.tokenizer.apply_chat_template(

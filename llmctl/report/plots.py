@@ -120,9 +120,7 @@ def lines(
     return figure(title, parts, list(clean) if len(clean) > 1 else ())
 
 
-def bars(
-    title: str, items: Sequence[tuple[str, float, float | None]], y_label: str = ""
-) -> str:
+def bars(title: str, items: Sequence[tuple[str, float, float | None]], y_label: str = "") -> str:
     """(label, value, error or None) each as a bar; the error bar is one error up and down."""
     if not items:
         return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
@@ -145,7 +143,7 @@ def bars(
             up, down = frame.y(value + error), frame.y(value - error)
             parts.append(
                 f'<path class="error" d="M{middle:.1f} {up:.1f}V{down:.1f}'
-                f"M{middle - 6:.1f} {up:.1f}h12M{middle - 6:.1f} {down:.1f}h12\"/>"
+                f'M{middle - 6:.1f} {up:.1f}h12M{middle - 6:.1f} {down:.1f}h12"/>'
             )
         short = label if len(label) <= max(8, 84 // len(items)) else f"{label[: 84 // len(items)]}…"
         parts.append(

@@ -100,9 +100,9 @@ class Loaded:
 
 def _given(data: Any, loc: Loc) -> bool:
     for part in loc:
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+        if (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        ):
             data = data[part]
         else:
             return isinstance(data, str) and part == "kind"
@@ -129,7 +129,9 @@ def schema_of(stage: str) -> type[Recipe]:
     return found
 
 
-def load(stage: str | None, path: Path, sets: Sequence[str] = (), out: Path | None = None) -> Loaded:
+def load(
+    stage: str | None, path: Path, sets: Sequence[str] = (), out: Path | None = None
+) -> Loaded:
     """Read, join and check a recipe; every mistake is one line of a RecipeError.
 
     `stage` None takes the stage that the recipe names.
@@ -155,8 +157,10 @@ def _checked(stage: str | None, layer: Layer, path: Path) -> Recipe:
     named = layer.data.get("stage")
     if "stage" not in layer.data:
         hint = nearest("stage", (str(key) for key in layer.data))
-        at = f"{layer.place((hint,))}: unknown key '{hint}', did you mean 'stage'?" if hint else None
-        raise RecipeError(at or f"{path}:1: `stage: {stage or '...'}` is missing")
+        if hint:
+            place = layer.place((hint,))
+            raise RecipeError(f"{place}: unknown key '{hint}', did you mean 'stage'?")
+        raise RecipeError(f"{path}:1: `stage: {stage or '...'}` is missing")
     if named not in STAGES:
         near = nearest(str(named), STAGES)
         hint = f", did you mean '{near}'?" if near else ""
@@ -266,7 +270,7 @@ def keys_at(cls: type[BaseModel], data: Any, loc: Loc) -> set[str]:
                 return set()
             extra = {"kind"} if issubclass(model, Backend) else set()
             return {*model.model_fields, *extra, *(["extends"] if index == 0 else [])}
-        data = data[part] if isinstance(data, dict | list) else None
+        data = data[part] if isinstance(data, dict | list) else None  # type: ignore[index]
         if isinstance(part, int):
             items = [a for a in options(annotation) if get_origin(a) in (list, tuple)]
             annotation = get_args(items[0])[0] if items else Any
@@ -298,7 +302,7 @@ def _model(annotation: Any, data: Any) -> type[BaseModel] | None:
             if is_promise(each):
                 kind = data.get("kind") if isinstance(data, dict) else data
                 try:
-                    return backend(room_of(each), kind)
+                    return backend(room_of(each), kind)  # type: ignore[arg-type]
                 except Exception:  # an unknown kind is its own error
                     return each
             return each

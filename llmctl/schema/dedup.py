@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -37,6 +37,8 @@ class Keep(Part):
 
 class DedupRecipe(Recipe):
     """Rows in, the same rows without repeats out."""
+
+    needs: ClassVar[dict[str, str]] = {"numpy": ""}
 
     stage: Literal["dedup"] = Field(description="Always `dedup`.")
     data: Path | list[Path] = Field(

@@ -14,7 +14,7 @@ from llmctl.schema.base import options, schema_of
 
 
 def fields(stage: str) -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
-    """(key, owner, field) of every key; a backend's are `field[kind].key`, lists are not counted."""
+    """(key, owner, field) of every key; a backend's are `field[kind].key`."""
     yield from _fields(schema_of(stage), "")
 
 

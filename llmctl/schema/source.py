@@ -74,14 +74,17 @@ def read_yaml(path: Path) -> Layer:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe; `llmctl recipes list` shows the bundled ones")
+        raise RecipeError(
+            f"{path}: no such recipe; `llmctl recipes list` shows the bundled ones"
+        ) from None
     except IsADirectoryError:
-        raise RecipeError(f"{path}: is a folder, a recipe file is needed")
+        raise RecipeError(f"{path}: is a folder, a recipe file is needed") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise RecipeError(f"{path}:{line}: not UTF-8 text (byte {error.object[error.start]:#04x})")
+        byte = error.object[error.start]
+        raise RecipeError(f"{path}:{line}: not UTF-8 text (byte {byte:#04x})") from None
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}")
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
     return parse_yaml(text, str(path))
 
 
@@ -103,9 +106,9 @@ def parse_yaml(text: str, name: str) -> Layer:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise RecipeError(f"{where}: not valid YAML: {error.problem or error.context}")
+        raise RecipeError(f"{where}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{name}: not valid YAML: {' '.join(str(error).split())}")
+        raise RecipeError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -161,7 +164,7 @@ def _build(
     try:
         return loader.construct_object(node)
     except ValueError as error:
-        raise RecipeError(f"{name}:{_line(node)}: cannot be read as a value: {error}")
+        raise RecipeError(f"{name}:{_line(node)}: cannot be read as a value: {error}") from None
 
 
 def merge(below: Layer, above: Layer) -> Layer:
@@ -209,10 +212,10 @@ def assigned(base: Layer, dotted: str, text: str, where: str) -> Layer:
     """`base` with one `KEY=VALUE` on top; list items are named by their number."""
     place = Place(where)
     try:
-        value = yaml.load(text, Loader=_Loader) if text.strip() else None  # noqa: S506
+        value = yaml.load(text, Loader=_Loader) if text.strip() else None
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise RecipeError(f"{where}: the value of {dotted} is not valid YAML: {problem}")
+        raise RecipeError(f"{where}: the value of {dotted} is not valid YAML: {problem}") from None
     path = dotted.split(".")
     if not all(path):
         raise RecipeError(f"{where}: the key '{dotted}' has an empty part")

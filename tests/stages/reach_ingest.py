@@ -74,6 +74,7 @@ def embedded(built: SimpleNamespace) -> Any:
     from unittest import mock
 
     import numpy  # noqa: F401  (patch.dict would unload it)
+
     import llmctl.modelref  # noqa: F401
 
     fake = SimpleNamespace(SentenceTransformer=FakeModel)
