@@ -1,0 +1,1 @@
+"""Builders: documents and chunks -> examples or pairs."""

@@ -1,0 +1,1 @@
+"""Filters: a row -> kept, or the reason why not."""

@@ -1,0 +1,32 @@
+"""The promise of a filter: a row stays, or it leaves with a reason."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llmctl.plugins import Backend
+
+Verdict = str | None
+"""None keeps the row; else the detail of why it leaves (the reason is the filter's kind)."""
+
+
+class Filter(Backend):
+    """Looks at one row at a time, in order."""
+
+    @abstractmethod
+    def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
+        """A fresh judge for one run; it may remember the rows that it has seen."""
+
+
+def question_of(row: Mapping[str, Any]) -> str:
+    """The last user turn."""
+    turns = row.get("prompt") or row["messages"]
+    return next((m["content"] for m in reversed(turns) if m["role"] == "user"), "")
+
+
+def answers_of(row: Mapping[str, Any]) -> list[str]:
+    """The assistant's turns; of a pair, both sides."""
+    turns = row["messages"] if "messages" in row else [*row["chosen"], *row["rejected"]]
+    return [m["content"] for m in turns if m["role"] == "assistant"]

