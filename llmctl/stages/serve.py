@@ -1,0 +1,131 @@
+"""serve: a model over HTTP until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from llmctl import ui
+from llmctl.artifact import Artifact
+from llmctl.errors import LlmctlError, MissingError, RecipeError
+from llmctl.schema.serve import ServeRecipe
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+DATABASE = "traces.sqlite"
+
+
+def run(recipe: ServeRecipe, artifact: Artifact) -> None:
+    """Serve until SIGTERM, Ctrl-C or `max_seconds`; requests under way are finished.
+
+    The address is printed on stdout when the server answers. Traces and feedback are appended to
+    `traces.sqlite` of the artifact, across runs.
+    """
+    artifact.determinism = "none"
+    stop = threading.Event()
+    handlers = {
+        number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        _serve(recipe, artifact, stop)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _stopper(stop: threading.Event) -> Any:
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    return handle
+
+
+def _serve(recipe: ServeRecipe, artifact: Artifact, stop: threading.Event) -> None:
+    from llmctl.server.app import create
+    from llmctl.server.documents import Documents
+    from llmctl.server.traces import Traces
+
+    key = api_key(recipe)
+    listener = listen(recipe.host, recipe.port)
+    with ExitStack() as stack:
+        stack.callback(listener.close)
+        ui.note("loading the model")
+        session = stack.enter_context(recipe.engine.start())
+        documents = None
+        if recipe.rag is not None:
+            from llmctl.rag.retrieve import opened
+
+            retriever = stack.enter_context(opened(recipe.rag.store))
+            documents = Documents(retriever, recipe.rag)
+        traces = Traces(artifact.path(DATABASE), content=recipe.trace_content)
+        stack.callback(traces.close)
+        before = traces.totals()
+        server = _server(create(recipe, session, traces, documents, key), recipe)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started and thread.is_alive() and not stop.is_set():
+            time.sleep(0.02)
+        if not thread.is_alive():
+            raise LlmctlError("the server ended before it was ready")
+        host = f"[{recipe.host}]" if ":" in recipe.host else recipe.host
+        ui.result(f"http://{host}:{listener.getsockname()[1]}")
+        ui.note("serving; stop with Ctrl-C")
+        stop.wait(recipe.max_seconds)
+        ui.note("stopping: requests under way are finished")
+        server.should_exit = True
+        thread.join(recipe.drain_seconds + 5)
+        after = traces.totals()
+    artifact.metrics.update(
+        {name: round(after[name] - before[name], 3) for name in after}
+        | {f"{name}_in_all": after[name] for name in ("requests", "feedback")}
+    )
+    artifact.summary.append(("requests", f"{artifact.metrics['requests']} in this run"))
+
+
+def _server(app: Any, recipe: ServeRecipe) -> Any:
+    import uvicorn
+
+    return uvicorn.Server(uvicorn.Config(app, **uvicorn_options(recipe)))
+
+
+def uvicorn_options(recipe: ServeRecipe) -> dict[str, Any]:
+    """The settings of the HTTP server."""
+    return {
+        "log_level": "info" if ui.is_verbose() else "warning",
+        "access_log": ui.is_verbose(),
+        "timeout_graceful_shutdown": max(1, round(recipe.drain_seconds)),
+        "server_header": False,
+        "limit_concurrency": 4 * recipe.limits.requests,
+    }
+
+
+def api_key(recipe: ServeRecipe) -> str | None:
+    """The key that clients must send; raises MissingError when its variable is empty."""
+    if recipe.api_key_env is None:
+        return None
+    key = os.environ.get(recipe.api_key_env)
+    if not key:
+        raise MissingError(f"the environment variable {recipe.api_key_env} is not set: set it")
+    return key
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; raises RecipeError when the address is taken or not this machine's."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family[0], socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(family[4])
+    except OSError as error:
+        hint = "; give another `port`, or 0 for a free one" if port else ""
+        raise RecipeError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}{hint}"
+        ) from None
+    listener.set_inheritable(True)
+    return listener
