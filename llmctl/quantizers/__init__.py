@@ -1,0 +1,1 @@
+"""Quantizers: weights -> fewer bits."""

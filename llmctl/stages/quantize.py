@@ -1,0 +1,214 @@
+"""quantize: a model in smaller files, each measured against the source."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llmctl import modelref, rows, ui
+from llmctl.artifact import Artifact
+from llmctl.errors import GateError, InputError, LlmctlError
+from llmctl.quantizers.base import Made, Measured
+from llmctl.schema.quantize import Gate, QuantizeRecipe
+
+MIB = 2**20
+
+
+@dataclass
+class Source:
+    """The source model on the test tokens."""
+
+    windows: list[list[int]]
+    perplexity: float
+    parameters: int
+    bytes: int
+
+
+def run(recipe: QuantizeRecipe, artifact: Artifact) -> None:
+    """Write `<name>-<TYPE>.gguf`, `table.json` and `report.html`; the first type is the model."""
+    artifact.determinism = "seeded"  # speeds differ, the files do not
+    work = artifact.scratch
+    folder = modelref.hf_folder(str(recipe.model))
+    logprobs = work / "source"
+    logprobs.mkdir(exist_ok=True)
+    with ui.progress("measure the source") as advance:
+        source = measure_source(recipe, folder, artifact.input("evaluate_on"), logprobs)
+        advance(1)
+    made = []
+    with ui.progress("quantize") as advance:
+        for each in recipe.method.quantize(folder, recipe.name, work):
+            check_identity(folder, each.path)
+            made.append(each)
+            advance(1, each.type)
+    table: list[dict[str, Any]] = []
+    with recipe.method.runner() as runner, ui.progress("measure", len(made)) as advance:
+        for each in made:
+            found = runner.measure(each.path, source.windows, logprobs, recipe.prompt)
+            table.append(row_of(each, found, source))
+            advance(1, each.type)
+    keep = recipe.method.wanted() if hasattr(recipe.method, "wanted") else [m.type for m in made]
+    table = [row for row in table if row["type"] in keep or row["type"] == "F16"]
+    _write(recipe, artifact, folder, source, table)
+    broken = [problem for row in table for problem in problems(row, recipe.gate)]
+    if broken:
+        raise GateError("; ".join(broken))
+    for each in made:
+        if each.type in keep:
+            each.path.rename(artifact.path(each.path.name))
+    first = artifact.folder / f"{recipe.name}-{recipe.method.model_dump()['types'][0]}.gguf"
+    base = artifact.manifest_of("model")
+    artifact.model = {
+        **modelref.identity(first),
+        "base": str(recipe.model),
+        "form": "gguf",
+        "path": first.name,
+        "licence": modelref.identity(folder).get("licence")
+        or (base or {}).get("model", {}).get("licence"),
+    }
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """The test text: a text file, or the texts or answers of rows."""
+    if path.is_dir() or path.suffix not in (".jsonl", ".gz", ".parquet"):
+        if path.is_dir():
+            path = rows.find(path, "test")
+        else:
+            try:
+                yield path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise InputError(f"{path}: not UTF-8 text") from None
+            return
+    for row in rows.read(path):
+        if "text" in row:
+            yield str(row["text"])
+        elif "messages" in row:
+            yield "\n".join(str(m["content"]) for m in row["messages"])
+
+
+def measure_source(recipe: QuantizeRecipe, folder: Path, text: Path, target: Path) -> Source:
+    """Log-probabilities of the source in float32 arithmetic, one float16 array a window."""
+    import numpy as np
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with modelref.silenced():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids: list[int] = []
+    for piece in texts_of(text):
+        ids += tokenizer(piece, add_special_tokens=False).input_ids
+        if len(ids) >= recipe.tokens:
+            break
+    ids = ids[: recipe.tokens]
+    windows = [ids[at : at + recipe.window] for at in range(0, len(ids), recipe.window)]
+    windows = [window for window in windows if len(window) >= 8]
+    if not windows:
+        raise InputError(f"{text}: has {len(ids)} tokens, at least 8 are needed to measure")
+    nll, count = 0.0, 0
+    with torch.inference_mode():
+        for number, window in enumerate(windows):
+            logits = model(torch.tensor([window])).logits[0, :-1].float()
+            found = torch.log_softmax(logits, -1)
+            nll -= float(found[torch.arange(len(window) - 1), torch.tensor(window[1:])].sum())
+            count += len(window) - 1
+            np.save(target / f"{number}.npy", found.numpy().astype(np.float16))
+    parameters = sum(p.numel() for p in model.parameters())
+    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    return Source(windows, math.exp(nll / count), parameters, size)
+
+
+def check_identity(folder: Path, file: Path) -> None:
+    """The file has the folder's tokenizer and chat template, or both sides are named."""
+    wanted, found = modelref.identity(folder), modelref.identity(file)
+    for name in ("tokenizer", "chat_template"):
+        if wanted[name] != found[name]:
+            raise LlmctlError(
+                f"{file.name}: its {name.replace('_', ' ')} ({str(found[name])[:12]}) is not that "
+                f"of {folder} ({str(wanted[name])[:12]})"
+            )
+
+
+def row_of(made: Made, found: Measured, source: Source) -> dict[str, Any]:
+    """One line of the table."""
+    size = made.path.stat().st_size
+    return {
+        "type": made.type,
+        "file": made.path.name,
+        "bytes": size,
+        "bits_per_weight": round(8 * size / source.parameters, 3),
+        **{name: value for name, value in asdict(found).items() if name != "extra"},
+        "perplexity_increase": found.perplexity / source.perplexity - 1,
+    }
+
+
+def problems(row: dict[str, Any], gate: Gate) -> Iterator[str]:
+    """What a file does not keep, with the figures."""
+    if row["perplexity_increase"] > gate.max_perplexity_increase:
+        yield (
+            f"{row['file']}: perplexity {row['perplexity']:.2f} is "
+            f"{100 * row['perplexity_increase']:.1f} % above the source, allowed are "
+            f"{100 * gate.max_perplexity_increase:.1f} % (gate.max_perplexity_increase)"
+        )
+    if row["agreement"] < gate.min_agreement:
+        yield (
+            f"{row['file']}: {row['agreement']:.3f} of the likeliest tokens are the source's, "
+            f"{gate.min_agreement} are asked for (gate.min_agreement)"
+        )
+    if not row["answer"].strip():
+        yield f"{row['file']}: gave no answer to the prompt"
+
+
+def _write(
+    recipe: QuantizeRecipe,
+    artifact: Artifact,
+    folder: Path,
+    source: Source,
+    table: list[dict[str, Any]],
+) -> None:
+    from llmctl.report.html import Report
+
+    tokens = table[0]["tokens"]
+    head = {
+        "model": str(recipe.model),
+        "perplexity": source.perplexity,
+        "bytes": source.bytes,
+        "parameters": source.parameters,
+        "tokens": tokens,
+        "window": recipe.window,
+    }
+    artifact.write_json("table.json", {"source": head, "files": table})
+    artifact.metrics["source_perplexity"] = source.perplexity
+    for row in table:
+        for name in ("bytes", "perplexity", "agreement", "kl", "tokens_per_second"):
+            artifact.metrics[f"{row['type']}.{name}"] = row[name]
+    report = Report(f"quantize: {recipe.model}")
+    report.facts(
+        [
+            ("source", f"{recipe.model}, {source.parameters:,} parameters"),
+            ("perplexity of the source", f"{source.perplexity:.3f} (n={tokens} tokens)"),
+            ("measured on", f"{recipe.evaluate_on}, windows of {recipe.window} tokens"),
+        ]
+    )
+    columns = ("type", "bytes", "bits_per_weight", "perplexity", "agreement", "kl",
+               "tokens_per_second", "answer")  # fmt: skip
+    report.table(columns, [[row[name] for name in columns] for row in table])
+    report.bars("size", [(r["type"], r["bytes"] / MIB, None) for r in table], "MiB")
+    report.bars(
+        "perplexity",
+        [("source", source.perplexity, None), *((r["type"], r["perplexity"], None) for r in table)],
+    )
+    report.bars("KL from the source", [(r["type"], r["kl"], None) for r in table], "nats")
+    report.write(artifact.path("report.html"))
+    artifact.summary.append(("source", f"perplexity {source.perplexity:.2f} (n={tokens} tokens)"))
+    for row in table:
+        artifact.summary.append(
+            (
+                row["type"],
+                f"{row['bytes'] / MIB:.0f} MiB, perplexity {row['perplexity']:.2f} "
+                f"({100 * row['perplexity_increase']:+.1f} %), {100 * row['agreement']:.1f} % equal "
+                f"tokens, KL {row['kl']:.4f}, {row['tokens_per_second']:.0f} tokens/s read",
+            )
+        )
