@@ -73,6 +73,8 @@ class Artifact:
     extra: dict[str, Any] = field(default_factory=dict)
     summary: list[tuple[str, str]] = field(default_factory=list)
     determinism: str = "bitwise"
+    failed: LlmctlError | None = None
+    """A gate that did not pass: the artifact is whole, the command ends with the error's code."""
     rows: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -182,6 +184,10 @@ def find_input(key: str, ref: Path | str, where: str, *, fetch: bool) -> Input:
         raise InputError(
             f"{where}: {key}: {folder}: {wrong} after `llmctl {manifest['stage']}` made it; "
             f"run that stage again"
+        )
+    if "failed" in manifest:
+        raise InputError(
+            f"{where}: {key}: {folder}: did not pass its gate: {manifest['failed']['message']}"
         )
     inside = path.is_file() and path.name != MANIFEST
     sha = digest.of_file(path) if inside else content_digest(manifest)
@@ -316,6 +322,11 @@ def _finish(
         manifest["model"] = artifact.model
     if artifact.extra:
         manifest["extra"] = artifact.extra
+    if artifact.failed is not None:
+        manifest["failed"] = {
+            "exit_code": artifact.failed.exit_code,
+            "message": str(artifact.failed),
+        }
     waiting.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n")
     _sync(waiting)
     waiting.replace(folder / MANIFEST)

@@ -142,9 +142,13 @@ def _stage_command(stage: str) -> Callable[..., None]:
             if dry_run:
                 _show_plan(stage, recipe, options)
                 return
-            from llmctl.runner import run
+            from llmctl.runner import gate_error, run
 
-            _print_result(run(stage, recipe, options), as_json)
+            result = run(stage, recipe, options)
+            _print_result(result, as_json)
+            failed = gate_error(result)
+            if failed is not None:
+                raise failed
 
     return command
 

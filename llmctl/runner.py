@@ -14,7 +14,14 @@ from typing import Any
 
 from llmctl import artifact as artifacts
 from llmctl import digest, ui
-from llmctl.errors import LlmctlError, MissingError, RecipeError, install_hint
+from llmctl.errors import (
+    GateError,
+    InconclusiveError,
+    LlmctlError,
+    MissingError,
+    RecipeError,
+    install_hint,
+)
 from llmctl.schema.base import Loaded, leaves, load
 
 LIVE = ("serve",)
@@ -175,6 +182,15 @@ def run(stage: str | None, path: Path, options: Options) -> dict[str, Any]:
         return _result(planned, "done")
 
 
+def gate_error(result: dict[str, Any]) -> LlmctlError | None:
+    """The gate that an artifact did not pass, new or up to date, as the error of its exit code."""
+    failed = result.get("failed")
+    if failed is None:
+        return None
+    cls = GateError if failed["exit_code"] == GateError.exit_code else InconclusiveError
+    return cls(f"{result['out']}: {failed['message']}")
+
+
 def execute(planned: Plan) -> None:
     """Do the work of a plan, whatever is in `out`."""
     recipe = planned.recipe
@@ -214,6 +230,7 @@ def _result(planned: Plan, status: str) -> dict[str, Any]:
         "reason": planned.reason,
         "metrics": manifest.get("metrics", {}),
         "dropped": manifest.get("dropped", {}),
+        **({"failed": manifest["failed"]} if "failed" in manifest else {}),
     }
 
 

@@ -28,13 +28,19 @@ def log_probabilities(
         while order:
             longest = len(rows[order[-1]][0])
             batch = [order.pop() for _ in range(min(len(order), max(1, BATCH_TOKENS // longest)))]
-            for index, result in zip(batch, _scored(model, [rows[i] for i in batch]), strict=True):
+            for index, result in zip(
+                batch, score_batch(model, [rows[i] for i in batch]), strict=True
+            ):
                 found[index] = result
             advance(len(batch))
     return found
 
 
-def _scored(model: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[tuple[float, int]]:
+@torch.no_grad()
+def score_batch(
+    model: Any, rows: Sequence[tuple[list[int], list[bool]]]
+) -> list[tuple[float, int]]:
+    """As `log_probabilities`, of rows that fit one forward pass."""
     width = max(len(ids) for ids, _ in rows)
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
     seen = torch.zeros(len(rows), width, dtype=torch.long)

@@ -1,0 +1,1 @@
+"""Tasks, statistics and gates of `eval`."""

@@ -1,0 +1,1 @@
+"""Kinds of task: what a model is asked and what counts as right."""

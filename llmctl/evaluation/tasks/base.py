@@ -1,0 +1,107 @@
+"""The promise of a task: items from a file, and numbers for each item."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from llmctl import rows as files
+from llmctl.errors import InputError
+from llmctl.plugins import Backend
+from llmctl.records import row_id
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to ask; items of one `cluster` (a source document) are not independent."""
+
+    id: str
+    where: str
+    data: dict[str, Any]
+    cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Numbers of one item; `unmeasured` says why there are none."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    """What a value is the mean of (tokens, bytes); 1 where it is not named."""
+    shown: dict[str, Any] = field(default_factory=dict)
+    """For samples.jsonl: what the model answered."""
+    unmeasured: str | None = None
+
+
+class Task(Backend):
+    """A list of items and how each one is scored."""
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """Names of the numbers; empty when they are known only after the run."""
+    lower_is_better: ClassVar[frozenset[str]] = frozenset()
+
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="Name in results and gates; without it the kind.",
+    )
+
+    @property
+    def title(self) -> str:
+        """The task's name in the results."""
+        return self.name or self.kind
+
+    def inputs(self) -> dict[str, Path | str]:
+        """Own key -> file or folder that the task reads."""
+        return {"data": self.data} if hasattr(self, "data") else {}
+
+    @abstractmethod
+    def items(self, work: Path, limit: int | None, seed: int) -> list[Item]:
+        """What to ask: all, or `limit` of them drawn with the seed; the same for every model."""
+
+    @abstractmethod
+    def score(self, session: Any, items: Sequence[Item], work: Path) -> Iterator[Scored]:
+        """A result for each item, in order; `session` is a TransformersSession."""
+
+
+def rows_of(path: Path, split: str = "test") -> list[Item]:
+    """The rows of a file, or of a split of an artifact folder, as items."""
+    file = files.find(path, split)
+    found = []
+    for number, row in enumerate(files.read(file), 1):
+        identity = str(row.get("id") or row_id(files.dumps(row)))
+        source = row.get("source")
+        cluster = source.get("document") or source.get("uri") if isinstance(source, dict) else None
+        found.append(Item(identity, f"{file}:{number}", row, cluster and str(cluster)))
+    if not found:
+        raise InputError(f"{file}: has no rows to measure with")
+    return found
+
+
+def draw(items: Sequence[Any], limit: int | None, seed: int) -> list[Any]:
+    """At most `limit` items, drawn with the seed, in their own order."""
+    from random import Random
+
+    if limit is None or len(items) <= limit:
+        return list(items)
+    return [items[i] for i in sorted(Random(seed).sample(range(len(items)), limit))]
+
+
+def nll(session: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[tuple[float, int]]:
+    """(-log-probability in nats, targets) of each (ids, is a target) row."""
+    from llmctl.training.measure import score_batch
+
+    return [(-total, count) for total, count in score_batch(session.model, rows)]
+
+
+def too_long(session: Any, length: int) -> str | None:
+    """Why a row cannot be measured: it is longer than the model's positions."""
+    most = getattr(session.model.config, "max_position_embeddings", None)
+    if most is not None and length > most:
+        return f"{length} tokens, the model has {most} positions"
+    return None

@@ -1,0 +1,268 @@
+"""eval: tasks for a model and a baseline on the same items, differences, a verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmctl import modelref, rows, ui
+from llmctl.artifact import Artifact
+from llmctl.errors import GateError, InconclusiveError, LlmctlError
+from llmctl.evaluation import gates, statistics
+from llmctl.evaluation.tasks.base import Item, Scored, Task
+from llmctl.schema.eval import EvalRecipe
+
+MODEL, BASELINE = "model", "baseline"
+
+
+@dataclass
+class Result:
+    """A task's items and what each side got for them."""
+
+    task: Task
+    items: list[Item]
+    scored: dict[str, list[Scored]] = field(default_factory=dict)
+
+    @property
+    def unmeasured(self) -> int:
+        """Items that have no numbers on one side at least."""
+        return sum(any(s.unmeasured for s in each) for each in zip(*self.scored.values()))
+
+
+def run(recipe: EvalRecipe, artifact: Artifact) -> None:
+    """Write results.json, samples.jsonl, report.html and junit.xml; a failed gate is recorded."""
+    results = [Result(task, []) for task in recipe.tasks]
+    for each in results:
+        each.items = each.task.items(artifact.scratch, recipe.limit, recipe.seed)
+    for side, ref in sides(recipe):
+        with engine(recipe, ref).start() as session:
+            for each in results:
+                each.scored[side] = _score(each, side, session, artifact.scratch)
+    measured = {
+        name: metric for each in results for name, metric in metrics(each, recipe.confidence)
+    }
+    decisions = [
+        decision
+        for rule in recipe.gate
+        for decision in gates.decide(rule, measured, recipe.confidence)
+    ]
+    lost = [each for each in results if each.unmeasured > recipe.max_unmeasured * len(each.items)]
+    _write(recipe, artifact, results, measured, decisions)
+    artifact.failed = verdict(recipe, decisions, lost)
+
+
+def sides(recipe: EvalRecipe) -> Iterator[tuple[str, str]]:
+    """(side, model reference); one model is in memory at a time."""
+    if recipe.baseline is not None:
+        yield BASELINE, recipe.baseline
+    yield MODEL, recipe.model
+
+
+def engine(recipe: EvalRecipe, ref: str) -> Any:
+    """What runs one side."""
+    from llmctl.engines.transformers import TransformersEngine
+
+    return TransformersEngine(model=ref, dtype=recipe.dtype, device=recipe.device)
+
+
+def _score(result: Result, side: str, session: Any, work: Path) -> list[Scored]:
+    """Every item's numbers; those of a killed run are read, not measured again."""
+    folder = work / f"{side}-{result.task.title}"
+    folder.mkdir(exist_ok=True)
+    done = folder / "scored.jsonl"
+    found = _finished(done)
+    left = [item for item in result.items if item.id not in found]
+    label = f"{result.task.title}: {side}"
+    with ui.progress(label, len(result.items)) as advance, done.open("a") as file:
+        advance(len(result.items) - len(left))
+        with modelref.silenced():
+            each: Iterator[Scored] = iter(result.task.score(session, left, folder) if left else [])
+        for item in left:
+            scored = next(each)
+            file.write(rows.dumps({"id": item.id, **asdict(scored)}) + "\n")
+            file.flush()
+            found[item.id] = scored
+            advance(1)
+    return [found[item.id] for item in result.items]
+
+
+def _finished(path: Path) -> dict[str, Scored]:
+    """What a killed run had measured; its last line may be cut."""
+    found: dict[str, Scored] = {}
+    if not path.exists():
+        return found
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        path.write_bytes(whole)
+    for line in whole.splitlines():
+        row = json.loads(line)
+        identity = row.pop("id")
+        found[identity] = Scored(**row)
+    return found
+
+
+def metrics(result: Result, confidence: float) -> Iterator[tuple[str, gates.Measured]]:
+    """(TASK.METRIC, what was measured), each over the items that every side has."""
+    shared = [
+        i
+        for i in range(len(result.items))
+        if not any(side[i].unmeasured for side in result.scored.values())
+    ]
+    clusters = [result.items[i].cluster for i in shared]
+    names = dict.fromkeys(n for i in shared for n in result.scored[MODEL][i].values)
+    for metric in names:
+        name = f"{result.task.title}.{metric}"
+        each: dict[str, list[float]] = {}
+        weights: dict[str, list[float]] = {}
+        for side, scored in result.scored.items():
+            # a group of benchmarks may measure a metric in some of its tasks only
+            has = [i for i in shared if metric in scored[i].values]
+            each[side] = [scored[i].values[metric] for i in has]
+            weights[side] = [scored[i].weights.get(metric, 1.0) for i in has]
+        has = [i for i in shared if metric in result.scored[MODEL][i].values]
+        clusters = [result.items[i].cluster for i in has]
+        estimates = {
+            side: statistics.estimate(each[side], weights[side], clusters, confidence)
+            for side in each
+        }
+        found = gates.Measured(
+            name, estimates[MODEL], metric in result.task.lower_is_better, estimates.get(BASELINE)
+        )
+        yield name, _compared(found, each, weights, clusters, confidence)
+
+
+def _compared(
+    found: gates.Measured,
+    each: dict[str, list[float]],
+    weights: dict[str, list[float]],
+    clusters: list[str | None],
+    confidence: float,
+) -> gates.Measured:
+    from dataclasses import replace
+
+    if found.baseline is None:
+        return found
+    if weights[MODEL] != weights[BASELINE]:
+        return replace(found, no_difference="the two models' tokenizers differ")
+    difference = statistics.difference(
+        each[BASELINE], each[MODEL], weights[MODEL], clusters, confidence
+    )
+    return replace(found, difference=difference)
+
+
+def verdict(
+    recipe: EvalRecipe, decisions: list[gates.Decision], lost: list[Result]
+) -> LlmctlError | None:
+    """Why the run does not count as good; None when it does."""
+    failed = [d for d in decisions if d.verdict == "failed"]
+    if failed:
+        return GateError("gate failed: " + "; ".join(f"{d.rule}: {d.detail}" for d in failed))
+    if lost:
+        parts = []
+        for each in lost:
+            reasons = sorted({s.unmeasured for side in each.scored.values() for s in side} - {None})
+            parts.append(
+                f"{each.task.title}: {each.unmeasured} of {len(each.items)} items are unmeasured "
+                f"({reasons[0]})"
+            )
+        return InconclusiveError("; ".join(parts) + f" (max_unmeasured {recipe.max_unmeasured})")
+    open_ = [d for d in decisions if d.verdict == "inconclusive"]
+    if open_:
+        shown = "; ".join(f"{d.rule}: {d.detail}" for d in open_)
+        return InconclusiveError(f"gate cannot be decided: {shown}")
+    return None
+
+
+def _write(
+    recipe: EvalRecipe,
+    artifact: Artifact,
+    results: list[Result],
+    measured: dict[str, gates.Measured],
+    decisions: list[gates.Decision],
+) -> None:
+    from llmctl.evaluation import report
+
+    artifact.write_jsonl("samples.jsonl", samples(results))
+    artifact.write_json("results.json", document(recipe, results, measured, decisions))
+    for name, each in measured.items():
+        artifact.metrics[name] = each.model.value
+        artifact.metrics[f"{name}_se"] = _number(each.model.se)
+        artifact.metrics[f"{name}_n"] = each.model.n
+        if each.difference is not None:
+            artifact.metrics[f"{name}_diff"] = each.difference.value
+            artifact.metrics[f"{name}_diff_se"] = _number(each.difference.se)
+        artifact.summary.append((name, report.line(each)))
+    for result in results:
+        if result.unmeasured:
+            artifact.metrics[f"{result.task.title}.unmeasured"] = result.unmeasured
+    artifact.summary += [(f"gate {d.verdict}", f"{d.rule}: {d.detail}") for d in decisions]
+    report.write(recipe, artifact, results, measured, decisions)
+    artifact.path("junit.xml").write_bytes(report.junit(recipe, results, measured, decisions))
+
+
+def samples(results: list[Result]) -> Iterator[dict[str, Any]]:
+    """One row per item with what each side got."""
+    for result in results:
+        for number, item in enumerate(result.items):
+            row: dict[str, Any] = {
+                "id": item.id,
+                "task": result.task.title,
+                "source": {"uri": item.where},
+                "meta": {"cluster": item.cluster},
+            }
+            for side, scored in result.scored.items():
+                one = scored[number]
+                row[side] = {"unmeasured": one.unmeasured} if one.unmeasured else {
+                    **one.values, **one.shown,
+                }  # fmt: skip
+            yield row
+
+
+def document(
+    recipe: EvalRecipe,
+    results: list[Result],
+    measured: dict[str, gates.Measured],
+    decisions: list[gates.Decision],
+) -> dict[str, Any]:
+    """results.json."""
+    tasks: dict[str, Any] = {
+        result.task.title: {
+            "kind": result.task.kind,
+            "items": len(result.items),
+            "unmeasured": result.unmeasured,
+            "metrics": {},
+        }
+        for result in results
+    }
+    for name, each in measured.items():
+        title, _, metric = name.partition(".")
+        row: dict[str, Any] = {"lower_is_better": each.lower_is_better}
+        for side in (MODEL, BASELINE, "difference"):
+            found = getattr(each, side)
+            if found is not None:
+                row[side] = {k: _number(v) for k, v in asdict(found).items()}
+        if each.baseline is not None and each.difference is None:
+            row["no_difference"] = each.no_difference
+        tasks[title]["metrics"][metric] = row
+    return {
+        "model": recipe.model,
+        "baseline": recipe.baseline,
+        "confidence": recipe.confidence,
+        "limit": recipe.limit,
+        "seed": recipe.seed,
+        "tasks": tasks,
+        "gate": [gates.as_row(decision) for decision in decisions],
+    }
+
+
+def _number(value: Any) -> Any:
+    """JSON has no infinity and no NaN."""
+    import math
+
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
