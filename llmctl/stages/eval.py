@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmctl import modelref, rows, ui
+from llmctl import rows, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import GateError, InconclusiveError, LlmctlError
 from llmctl.evaluation import gates, statistics
@@ -78,10 +78,8 @@ def _score(result: Result, side: str, session: Any, work: Path) -> list[Scored]:
     label = f"{result.task.title}: {side}"
     with ui.progress(label, len(result.items)) as advance, done.open("a") as file:
         advance(len(result.items) - len(left))
-        with modelref.silenced():
-            each: Iterator[Scored] = iter(result.task.score(session, left, folder) if left else [])
-        for item in left:
-            scored = next(each)
+        each = result.task.score(session, left, folder) if left else ()
+        for item, scored in zip(left, each, strict=True):
             file.write(rows.dumps({"id": item.id, **asdict(scored)}) + "\n")
             file.flush()
             found[item.id] = scored

@@ -50,7 +50,7 @@ class LmEvalTask(Task):
     def items(self, work: Path, limit: int | None, seed: int) -> list[Item]:
         """The documents of every leaf task, `limit` of each."""
         found = []
-        with self._loaded() as tasks:
+        with self._loaded() as (_, tasks):
             for name, task in tasks.items():
                 count = len(list(task.eval_docs))
                 for number in draw(range(count), limit, seed):
@@ -67,16 +67,16 @@ class LmEvalTask(Task):
         wanted: dict[str, list[int]] = {}
         for item in items:
             wanted.setdefault(item.data["task"], []).append(item.data["doc"])
-        model = HFLM(
-            pretrained=session.model, tokenizer=session.tokenizer, batch_size=self.batch_size
-        )
-        with self._loaded() as tasks:
+        with self._loaded() as (manager, tasks):
+            model = HFLM(
+                pretrained=session.model, tokenizer=session.tokenizer, batch_size=self.batch_size
+            )
             found = simple_evaluate(
                 model=model,
                 tasks=[task for name, task in tasks.items() if name in wanted],
-                task_manager=_Nothing(),  # the tasks are loaded
+                task_manager=manager,
                 samples=wanted,
-                use_cache=str(work / "requests"),
+                use_cache=str(work.resolve() / "requests"),
                 bootstrap_iters=0,
                 **self.options(),
             )
@@ -90,8 +90,8 @@ class LmEvalTask(Task):
             yield _scored(scored[item.id])
 
     @contextlib.contextmanager
-    def _loaded(self) -> Iterator[dict[str, Any]]:
-        """Leaf task name -> lm-eval task, while the working directory is that of the data."""
+    def _loaded(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """(task manager, leaf task name -> task) while the working directory is that of the data."""
         import datasets
 
         from llmctl.modelref import silenced
@@ -107,7 +107,7 @@ class LmEvalTask(Task):
         finally:
             datasets.config.HF_HUB_OFFLINE = offline
 
-    def _tasks(self) -> dict[str, Any]:
+    def _tasks(self) -> tuple[Any, dict[str, Any]]:
         import lm_eval
         from lm_eval.tasks import TaskManager
 
@@ -136,17 +136,7 @@ class LmEvalTask(Task):
             first = str(error).strip().splitlines() or [type(error).__name__]
             where = self.data or "the hub"
             raise InputError(f"{self.task}: its data cannot be read from {where}: {first[0]}") from None
-        return tasks
-
-
-class _Nothing:
-    """Stands where simple_evaluate wants a task manager: it only asks it to load what is loaded."""
-
-    all_subtasks: ClassVar[list[str]] = []
-
-    def load(self, tasks: list[Any]) -> dict[str, Any]:
-        """The tasks by their names."""
-        return {"tasks": {t.task_name: t for t in tasks}, "groups": {}, "group_map": {}}
+        return manager, tasks
 
 
 def _scored(sample: dict[str, Any]) -> Scored:
