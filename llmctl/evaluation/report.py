@@ -24,7 +24,7 @@ def line(found: Measured) -> str:
     if found.baseline is not None:
         text += f"; baseline {found.baseline.value:.4g}"
     if found.difference is not None:
-        text += f", difference {found.difference.value:+.4g} ± {found.difference.se:.2g}"
+        text += f", difference {found.difference}"
     elif found.baseline is not None:
         text += f" ({found.no_difference})"
     return text
@@ -126,9 +126,8 @@ def _plain(value: Any) -> str:
 def junit(
     recipe: EvalRecipe,
     results: list[Result],
-    measured: dict[str, Measured],
     decisions: list[Decision],
-) -> bytes:
+) -> str:
     """One test case for each rule of the gate and one for each task's unmeasured items."""
     root = ElementTree.Element("testsuites", name=f"llmctl eval {recipe.model}")
     for title, cases in (("gate", _gate(decisions)), ("measured", _measured(recipe, results))):
@@ -145,7 +144,8 @@ def junit(
         suite.set("failures", str(counts["failure"]))
         suite.set("errors", str(counts["error"]))
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
 def _gate(decisions: list[Decision]) -> list[tuple[str, str, str]]:
@@ -154,9 +154,11 @@ def _gate(decisions: list[Decision]) -> list[tuple[str, str, str]]:
 
 
 def _measured(recipe: EvalRecipe, results: list[Result]) -> list[tuple[str, str, str]]:
+    from llmctl.stages.eval import too_few
+
     cases = []
     for result in results:
-        lost = result.unmeasured > recipe.max_unmeasured * len(result.items)
+        lost = too_few(recipe, result)
         detail = f"{result.unmeasured} of {len(result.items)} items unmeasured"
         cases.append((result.task.title, "error" if lost else "", detail))
     return cases

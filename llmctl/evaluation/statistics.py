@@ -45,6 +45,10 @@ class Difference(Estimate):
     detectable: float = math.nan
     """The smallest true difference that this n shows in 80 % of the cases."""
 
+    def __str__(self) -> str:
+        error = f" ± {self.se:.2g}" if math.isfinite(self.se) else ""
+        return f"{self.value:+.4g}{error} (n={self.n}, paired)"
+
 
 def estimate(
     values: Sequence[float],
@@ -107,7 +111,7 @@ def items_needed(n: int, se: float, wanted: float, confidence: float) -> int | N
 
     if not wanted or math.isnan(se) or math.isnan(wanted):
         return None
-    power = stats.norm.isf((1 - confidence) / 2) + stats.norm.isf(0.2)
+    power = float(stats.norm.isf((1 - confidence) / 2) + stats.norm.isf(0.2))
     return math.ceil(n * (power * se / wanted) ** 2)
 
 

@@ -84,7 +84,7 @@ class EvalRecipe(Recipe):
                 f"gate: {title} has no metric '{metric}'; it measures {', '.join(known)}"
             )
         if self.baseline is None and (rule.better or rule.max_drop is not None):
-            raise ValueError(f"gate: {rule.metric} is compared with a `baseline`, and there is none")
+            raise ValueError(f"gate: {rule.metric} is compared with a baseline; give `baseline`")
 
     def inputs(self) -> dict[str, Path | str]:
         """The models and what the tasks read."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ class Result:
     @property
     def unmeasured(self) -> int:
         """Items that have no numbers on one side at least."""
-        return sum(any(s.unmeasured for s in each) for each in zip(*self.scored.values()))
+        return sum(
+            any(s.unmeasured for s in each) for each in zip(*self.scored.values(), strict=True)
+        )
 
 
 def run(recipe: EvalRecipe, artifact: Artifact) -> None:
@@ -41,17 +44,10 @@ def run(recipe: EvalRecipe, artifact: Artifact) -> None:
         with engine(recipe, ref).start() as session:
             for each in results:
                 each.scored[side] = _score(each, side, session, artifact.scratch)
-    measured = {
-        name: metric for each in results for name, metric in metrics(each, recipe.confidence)
-    }
-    decisions = [
-        decision
-        for rule in recipe.gate
-        for decision in gates.decide(rule, measured, recipe.confidence)
-    ]
-    lost = [each for each in results if each.unmeasured > recipe.max_unmeasured * len(each.items)]
+    measured = measure(recipe, results)
+    decisions = decide(recipe, measured)
     _write(recipe, artifact, results, measured, decisions)
-    artifact.failed = verdict(recipe, decisions, lost)
+    artifact.failed = verdict(recipe, results, decisions)
 
 
 def sides(recipe: EvalRecipe) -> Iterator[tuple[str, str]]:
@@ -103,6 +99,25 @@ def _finished(path: Path) -> dict[str, Scored]:
     return found
 
 
+def measure(recipe: EvalRecipe, results: list[Result]) -> dict[str, gates.Measured]:
+    """TASK.METRIC -> what was measured."""
+    return {name: metric for each in results for name, metric in metrics(each, recipe.confidence)}
+
+
+def decide(recipe: EvalRecipe, measured: dict[str, gates.Measured]) -> list[gates.Decision]:
+    """Every limit of the gate and how it came out."""
+    return [
+        decision
+        for rule in recipe.gate
+        for decision in gates.decide(rule, measured, recipe.confidence)
+    ]
+
+
+def too_few(recipe: EvalRecipe, result: Result) -> bool:
+    """Whether more of a task's items are unmeasured than the recipe allows."""
+    return result.unmeasured > recipe.max_unmeasured * len(result.items)
+
+
 def metrics(result: Result, confidence: float) -> Iterator[tuple[str, gates.Measured]]:
     """(TASK.METRIC, what was measured), each over the items that every side has."""
     shared = [
@@ -110,7 +125,6 @@ def metrics(result: Result, confidence: float) -> Iterator[tuple[str, gates.Meas
         for i in range(len(result.items))
         if not any(side[i].unmeasured for side in result.scored.values())
     ]
-    clusters = [result.items[i].cluster for i in shared]
     names = dict.fromkeys(n for i in shared for n in result.scored[MODEL][i].values)
     for metric in names:
         name = f"{result.task.title}.{metric}"
@@ -140,8 +154,6 @@ def _compared(
     clusters: list[str | None],
     confidence: float,
 ) -> gates.Measured:
-    from dataclasses import replace
-
     if found.baseline is None:
         return found
     if weights[MODEL] != weights[BASELINE]:
@@ -153,26 +165,29 @@ def _compared(
 
 
 def verdict(
-    recipe: EvalRecipe, decisions: list[gates.Decision], lost: list[Result]
+    recipe: EvalRecipe, results: list[Result], decisions: list[gates.Decision]
 ) -> LlmctlError | None:
     """Why the run does not count as good; None when it does."""
     failed = [d for d in decisions if d.verdict == "failed"]
     if failed:
         return GateError("gate failed: " + "; ".join(f"{d.rule}: {d.detail}" for d in failed))
+    lost = [each for each in results if too_few(recipe, each)]
     if lost:
-        parts = []
-        for each in lost:
-            reasons = sorted({s.unmeasured for side in each.scored.values() for s in side} - {None})
-            parts.append(
-                f"{each.task.title}: {each.unmeasured} of {len(each.items)} items are unmeasured "
-                f"({reasons[0]})"
-            )
-        return InconclusiveError("; ".join(parts) + f" (max_unmeasured {recipe.max_unmeasured})")
-    open_ = [d for d in decisions if d.verdict == "inconclusive"]
-    if open_:
-        shown = "; ".join(f"{d.rule}: {d.detail}" for d in open_)
+        shown = "; ".join(
+            f"{each.task.title}: {each.unmeasured} of {len(each.items)} items are unmeasured "
+            f"({_first_reason(each)})"
+            for each in lost
+        )
+        return InconclusiveError(f"{shown}; allowed is a share of {recipe.max_unmeasured}")
+    undecided = [d for d in decisions if d.verdict == "inconclusive"]
+    if undecided:
+        shown = "; ".join(f"{d.rule}: {d.detail}" for d in undecided)
         return InconclusiveError(f"gate cannot be decided: {shown}")
     return None
+
+
+def _first_reason(result: Result) -> str:
+    return next(s.unmeasured for side in result.scored.values() for s in side if s.unmeasured)
 
 
 def _write(
@@ -199,7 +214,7 @@ def _write(
             artifact.metrics[f"{result.task.title}.unmeasured"] = result.unmeasured
     artifact.summary += [(f"gate {d.verdict}", f"{d.rule}: {d.detail}") for d in decisions]
     report.write(recipe, artifact, results, measured, decisions)
-    artifact.path("junit.xml").write_bytes(report.junit(recipe, results, measured, decisions))
+    artifact.write_text("junit.xml", report.junit(recipe, results, decisions))
 
 
 def samples(results: list[Result]) -> Iterator[dict[str, Any]]:
@@ -259,8 +274,4 @@ def document(
 
 def _number(value: Any) -> Any:
     """JSON has no infinity and no NaN."""
-    import math
-
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-

@@ -52,14 +52,13 @@ class ChoiceTask(Task):
         """One forward pass over all options of an item."""
         for item in items:
             options = [str(option) for option in item.data["choices"]]
-            context = self.template.replace("{question}", str(item.data["question"]))
-            rows = [cut(session.tokenizer, context, self.separator + option) for option in options]
+            rows = self.rows(session.tokenizer, item)
             wrong = too_long(session, max(len(ids) for ids, _ in rows))
             if wrong:
                 yield Scored(unmeasured=wrong)
                 continue
             each = [
-                -total / {"none": 1, "tokens": count, "bytes": len(option.encode())}[self.normalise]
+                -total / self.length(count, option)
                 for (total, count), option in zip(nll(session, rows), options, strict=True)
             ]
             best = max(each)
@@ -69,6 +68,15 @@ class ChoiceTask(Task):
                 {"accuracy": float(given == answer), "probability": share},
                 shown={"answer": options[answer], "given": options[given], "scores": each},
             )
+
+    def rows(self, tokenizer: Any, item: Item) -> list[tuple[list[int], list[bool]]]:
+        """(ids, is a target) of each option in its context."""
+        context = self.template.replace("{question}", str(item.data["question"]))
+        return [cut(tokenizer, context, f"{self.separator}{o}") for o in item.data["choices"]]
+
+    def length(self, tokens: int, option: str) -> int:
+        """What the log-probability of an option is divided by."""
+        return {"none": 1, "tokens": tokens, "bytes": len(option.encode())}[self.normalise]
 
 
 def right(item: Item) -> int:

@@ -63,9 +63,7 @@ class GenerateTask(Task):
             if wrong:
                 yield Scored(unmeasured=wrong)
                 continue
-            reply = session.chat(
-                messages, max_tokens=self.max_tokens, stop=tuple(self.stop)
-            )
+            reply = session.chat(messages, max_tokens=self.max_tokens, stop=tuple(self.stop))
             given = self.extracted(reply.text)
             yield Scored(
                 {name: max(rule(given, a) for a in answers) for name, rule in RULES.items()},

@@ -62,17 +62,13 @@ class LmEvalTask(Task):
     def score(self, session: Any, items: Sequence[Item], work: Path) -> Iterator[Scored]:
         """Every numeric metric of each document; answered requests are kept in `work`."""
         from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
 
         wanted: dict[str, list[int]] = {}
         for item in items:
             wanted.setdefault(item.data["task"], []).append(item.data["doc"])
         with self._loaded() as (manager, tasks):
-            model = HFLM(
-                pretrained=session.model, tokenizer=session.tokenizer, batch_size=self.batch_size
-            )
             found = simple_evaluate(
-                model=model,
+                model=self.harness(session),
                 tasks=[task for name, task in tasks.items() if name in wanted],
                 task_manager=manager,
                 samples=wanted,
@@ -89,9 +85,17 @@ class LmEvalTask(Task):
         for item in items:
             yield _scored(scored[item.id])
 
+    def harness(self, session: Any) -> Any:
+        """The model as lm-eval takes it."""
+        from lm_eval.models.huggingface import HFLM
+
+        return HFLM(
+            pretrained=session.model, tokenizer=session.tokenizer, batch_size=self.batch_size
+        )
+
     @contextlib.contextmanager
     def _loaded(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """(task manager, leaf task name -> task) while the working directory is that of the data."""
+        """(task manager, task name -> leaf task), seen from the folder of the data."""
         import datasets
 
         from llmctl.modelref import silenced
@@ -135,7 +139,9 @@ class LmEvalTask(Task):
         except Exception as error:  # whatever a builder of data sets raises
             first = str(error).strip().splitlines() or [type(error).__name__]
             where = self.data or "the hub"
-            raise InputError(f"{self.task}: its data cannot be read from {where}: {first[0]}") from None
+            raise InputError(
+                f"{self.task}: its data cannot be read from {where}: {first[0]}"
+            ) from None
         return manager, tasks
 
 

@@ -64,9 +64,7 @@ class PerplexityTask(Task):
         """The mean loss of each block's tokens."""
         for item in items:
             text = item.data["text"]
-            encoded = session.tokenizer(
-                text, add_special_tokens=False, return_offsets_mapping=True
-            )
+            encoded = session.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
             if len(ids) < 2:
                 yield Scored(unmeasured="fewer than two tokens")
