@@ -33,8 +33,8 @@ class PerplexityTask(Task):
 
     @model_validator(mode="after")
     def _ordered(self) -> PerplexityTask:
-        if self.stride > self.window:
-            raise ValueError("stride is larger than window, so tokens would be left out")
+        if self.stride >= self.window:
+            raise ValueError("stride must be smaller than window: every token needs one before it")
         return self
 
     def items(self, work: Path, limit: int | None, seed: int) -> list[Item]:
