@@ -100,12 +100,10 @@ class Loaded:
 
 def _given(data: Any, loc: Loc) -> bool:
     for part in loc:
-        if (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        ):
-            data = data[part]
-        else:
+        below = dict(enumerate(data)) if isinstance(data, list) else data
+        if not isinstance(below, dict) or part not in below:
             return isinstance(data, str) and part == "kind"
+        data = below[part]
     return True
 
 

@@ -129,8 +129,8 @@ def divide(groups: list[str], split: Split, seed: int) -> dict[str, str]:
     if len(names) < 1 + sum(share > 0 for share in wanted.values()):
         what = f"{split.by}{'' if len(names) == 1 else 's'}"
         raise InputError(
-            f"{len(names)} {what} cannot be divided into train, validation and test; add documents, "
-            "use `split: {by: section}`, or set a share to 0"
+            f"{len(names)} {what} cannot be divided into train, validation and test; "
+            "add documents, use `split: {by: section}`, or set a share to 0"
         )
     Random(seed).shuffle(names)
     found = dict.fromkeys(names, "train")

@@ -62,8 +62,9 @@ def check_model(recipe: DpoRecipe, artifact: Artifact, found: dict[str, Any]) ->
     for name in ("tokenizer", "chat_template"):
         if written and written.get(name) != found.get(name):
             raise InputError(
-                f"model: {recipe.model}: its {name.replace('_', ' ')} is not the one it was trained "
-                f"with (manifest {str(written.get(name))[:12]}, folder {str(found.get(name))[:12]})"
+                f"model: {recipe.model}: its {name.replace('_', ' ')} is not the one it was "
+                f"trained with (manifest {str(written.get(name))[:12]}, "
+                f"folder {str(found.get(name))[:12]})"
             )
 
 

@@ -1,4 +1,4 @@
-"""Recipe -> the settings of TRL and PEFT. Every key of a training recipe lands here or in data.py."""
+"""Recipe -> the settings of TRL and PEFT. A training recipe's keys land here or in data.py."""
 
 from __future__ import annotations
 

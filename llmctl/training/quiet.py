@@ -32,8 +32,8 @@ def libraries() -> Iterator[None]:
     import datasets
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)

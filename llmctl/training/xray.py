@@ -13,7 +13,7 @@ STYLES = {"trained": "bold green", "context": "dim", "special": "magenta"}
 
 
 def classes(row: Tokens, special: Collection[int]) -> list[tuple[str, str]]:
-    """(text, `trained` | `context` | `special`) of each token; a learnt special token is trained."""
+    """(text, `trained` | `context` | `special`) of each token; a learnt special one is trained."""
     return [
         (piece, "trained" if trained else "special" if token in special else "context")
         for piece, token, trained in zip(row.pieces, row.ids, row.trained, strict=True)

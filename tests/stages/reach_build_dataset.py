@@ -1,4 +1,4 @@
-"""Where each key of `build-dataset` lands: rows that are made, kept, and on which side they stand."""
+"""Where each key of `build-dataset` lands: rows made, kept, and their side of the split."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
         requests=requests,
         sides=groups,
         verdict=[each.start() for each in recipe.filters],
-        schema=builder.schema() if builder.kind == "qa" else None,
+        schema=builder.reply_schema() if builder.kind == "qa" else None,
     )
 
 

@@ -23,9 +23,7 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     from llmctl.training import config
 
     args = config.dpo_config(recipe, tmp_path)
-    built: SimpleNamespace = sft.settings(
-        recipe, args, config.lora_config(recipe.lora), tmp_path
-    )
+    built: SimpleNamespace = sft.settings(recipe, args, config.lora_config(recipe.lora), tmp_path)
     return built
 
 

@@ -37,7 +37,8 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
         kinds=tuple(each.kind for each in recipe.readers),
         cleaner=recipe.cleaners[0] if recipe.cleaners else None,
         cleaner_kinds=tuple(each.kind for each in recipe.cleaners),
-        spans=list(recipe.chunker.split(text)) if getattr(recipe.chunker, "unit", "") != "tokens"
+        spans=list(recipe.chunker.split(text))
+        if getattr(recipe.chunker, "unit", "") != "tokens"
         else [],
         chunker=recipe.chunker,
         embedder=recipe.embedder,

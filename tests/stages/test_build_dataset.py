@@ -22,7 +22,7 @@ from llmctl.schema.build_dataset import Split
 from llmctl.stages.build_dataset import divide
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-WORDS = "the pump moves warm water through every room and stops when it is night outside".split()
+WORDS = "the pump moves warm water through every room and stops when it is night outside"
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def source(tmp_path: Path) -> Path:
     documents, chunks = [], []
     for n in range(8):
         text = "".join(
-            f"# Part {n}{part}\n\nSentence {n} about {part}: {' '.join(WORDS)}. "
+            f"# Part {n}{part}\n\nSentence {n} about {part}: {WORDS}. "
             f"It has number {n * 7 + i} of the series.\n\n```\ncode\n```\n\n"
             for i, part in enumerate("abc")
         )
@@ -55,7 +55,9 @@ def build(tmp_path: Path, **recipe: Any) -> Path:
 
 
 def everything(out: Path) -> list[dict[str, Any]]:
-    return [row for name in ("train", "validation", "test") for row in rows.read(out / f"{name}.jsonl")]
+    return [
+        row for name in ("train", "validation", "test") for row in rows.read(out / f"{name}.jsonl")
+    ]
 
 
 def test_sections_are_grounded_and_split_by_document(tmp_path: Path, source: Path) -> None:

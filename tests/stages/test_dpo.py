@@ -28,15 +28,11 @@ def test_the_losses_are_those_of_bare_trl(tiny_model: Path, tmp_path: Path) -> N
     train, held = tmp_path / "train.jsonl", tmp_path / "held.jsonl"
     train.write_text("\n".join(lines[:12]) + "\n")
     held.write_text("\n".join(lines[12:]) + "\n")
-    made = recipe(
-        "dpo", tiny_model, train, max_steps=10, data={"validation": str(held)}
-    )
+    made = recipe("dpo", tiny_model, train, max_steps=10, data={"validation": str(held)})
     ours = [row["loss"] for row in log(run(made, tmp_path / "a"))]
 
     rows = [json.loads(line) for line in lines[:12]]
-    columns = [
-        {name: row[name] for name in ("prompt", "chosen", "rejected")} for row in rows
-    ]
+    columns = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in rows]
     args = DPOConfig(
         output_dir=str(tmp_path / "b"), max_steps=10, per_device_train_batch_size=1,
         gradient_accumulation_steps=4, learning_rate=1e-3, lr_scheduler_type="cosine",
@@ -54,9 +50,7 @@ def test_the_losses_are_those_of_bare_trl(tiny_model: Path, tmp_path: Path) -> N
     )  # fmt: skip
     trainer.train()
     theirs = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    assert ours[0] == pytest.approx(
-        0.6931, abs=1e-4
-    )  # the policy begins as the reference
+    assert ours[0] == pytest.approx(0.6931, abs=1e-4)  # the policy begins as the reference
     assert ours == pytest.approx(theirs, abs=1e-5)
 
 
@@ -75,9 +69,7 @@ def test_a_run_measures_and_repeats(tiny_model: Path, tmp_path: Path) -> None:
     assert weights(artifact) == weights(run(made, tmp_path / "b"))
 
 
-def test_identical_answers_leave_with_a_reason(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_identical_answers_leave_with_a_reason(tiny_model: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in PAIRS.read_text().splitlines()]
     rows[2]["rejected"] = rows[2]["chosen"]
     file = tmp_path / "pairs.jsonl"
@@ -91,16 +83,14 @@ def test_identical_answers_leave_with_a_reason(
     assert "preference_after" not in artifact.metrics  # no held-out pair, no figure
 
 
-def test_a_model_that_changed_its_template_is_refused(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_model_that_changed_its_template_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     manifest = {"model": {"tokenizer": "a" * 64, "chat_template": "b" * 64}}
     given = Input("model", str(tiny_model), tiny_model, "", manifest)
     artifact = Artifact(tmp_path, {"model": given})
     made = recipe("dpo", tiny_model, PAIRS)
     from llmctl.stages.dpo import run as stage
 
-    with pytest.raises(InputError, match="model: .* its tokenizer is not the one"):
+    with pytest.raises(InputError, match=r"model: .* its tokenizer is not the one"):
         stage(made, artifact)
 
 

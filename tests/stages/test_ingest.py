@@ -122,9 +122,7 @@ def test_no_documents_is_an_error(tmp_path: Path) -> None:
         ingest(tmp_path, tmp_path / "docs")
 
 
-def test_a_killed_run_does_not_embed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_does_not_embed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llmctl.rag.embedders.sentence_transformers import Model
 
     docs = tmp_path / "docs"

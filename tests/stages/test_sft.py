@@ -25,9 +25,7 @@ def test_the_losses_are_those_of_bare_trl(tiny_model: Path, tmp_path: Path) -> N
     from trl import SFTConfig, SFTTrainer
 
     keys: dict[str, Any] = {"max_steps": 10, "packing": False, "batch_size": 2}
-    made = recipe(
-        "sft", tiny_model, CHAT, **keys, data={"validation": str(CHAT.parent / "held")}
-    )
+    made = recipe("sft", tiny_model, CHAT, **keys, data={"validation": str(CHAT.parent / "held")})
     held = tmp_path / "held.jsonl"
     lines = CHAT.read_text().splitlines()
     train = tmp_path / "train.jsonl"
@@ -44,9 +42,7 @@ def test_the_losses_are_those_of_bare_trl(tiny_model: Path, tmp_path: Path) -> N
             messages[:1], add_generation_prompt=True, return_dict=True
         )["input_ids"]
         ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
-        mask = (
-            [0] * len(prompt) + [1] * (len(ids) - len(prompt) - 1) + [0]
-        )  # the last is "\n"
+        mask = [0] * len(prompt) + [1] * (len(ids) - len(prompt) - 1) + [0]  # the last is "\n"
         rows.append({"input_ids": ids, "completion_mask": mask})
     args = SFTConfig(
         output_dir=str(tmp_path / "b"), max_steps=10, per_device_train_batch_size=2,
@@ -81,9 +77,7 @@ def test_a_run_leaves_a_whole_artifact(tiny_model: Path, tmp_path: Path) -> None
     )
 
 
-def test_the_saved_model_has_the_loss_that_was_measured(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_the_saved_model_has_the_loss_that_was_measured(tiny_model: Path, tmp_path: Path) -> None:
     """An independent way: transformers' own loss on the folder as another program loads it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -133,9 +127,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
     again = run(made, tmp_path / "killed")
     assert weights(again) == weights(whole)
     assert [r["loss"] for r in log(again)] == [r["loss"] for r in log(whole)]
-    third = run(
-        made, tmp_path / "killed"
-    )  # killed after the last checkpoint, before publishing
+    third = run(made, tmp_path / "killed")  # killed after the last checkpoint, before publishing
     assert weights(third) == weights(whole)
 
 
@@ -172,12 +164,8 @@ def test_an_attention_that_sees_the_neighbour_is_refused(tiny_model: Path) -> No
         check_packing(model, [10, 11, 12], [5, 6, 7, 8])
 
 
-@pytest.mark.parametrize(
-    "keys", [{"method": "full", "learning_rate": 1e-4}, {"precision": "bf16"}]
-)
-def test_other_ways_to_train(
-    tiny_model: Path, tmp_path: Path, keys: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("keys", [{"method": "full", "learning_rate": 1e-4}, {"precision": "bf16"}])
+def test_other_ways_to_train(tiny_model: Path, tmp_path: Path, keys: dict[str, Any]) -> None:
     artifact = run(recipe("sft", tiny_model, CHAT, **keys), tmp_path)
     assert artifact.metrics["steps"] == 3
     assert (tmp_path / "model/model.safetensors").is_file()
@@ -187,9 +175,7 @@ def test_nothing_to_learn_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     row = {"messages": [{"role": "user", "content": "only a question"}]}
     rows.write_text((json.dumps(row) + "\n") * 4)
-    with pytest.raises(
-        InputError, match=r"no row has a token to learn from \(4 no_trained_tokens"
-    ):
+    with pytest.raises(InputError, match=r"no row has a token to learn from \(4 no_trained_tokens"):
         run(recipe("sft", tiny_model, rows, data={"hold_out": 0}), tmp_path / "a")
     rows.write_text("")
     with pytest.raises(InputError, match="no rows"):

@@ -32,9 +32,7 @@ def messages(*contents: str) -> list[dict[str, Any]]:
 def test_exactly_the_answers_and_their_end_of_turn_are_trained(
     contents: list[str],
 ) -> None:
-    row = data.tokens_of(
-        TOKENIZER, {"messages": messages(*contents)}, "here", "assistant"
-    )
+    row = data.tokens_of(TOKENIZER, {"messages": messages(*contents)}, "here", "assistant")
     pieces = xray.classes(row, set(TOKENIZER.all_special_ids))
     learnt = "".join(text for text, name in pieces if name == "trained")
     assert learnt == "".join(c + "<|im_end|>" for c in contents[1::2])
@@ -44,16 +42,12 @@ def test_exactly_the_answers_and_their_end_of_turn_are_trained(
 def test_ids_are_those_of_the_chat_template() -> None:
     row = {"messages": messages("hello", "hi", "and?", "so")}
     found = data.tokens_of(TOKENIZER, row, "here", "assistant")
-    theirs = TOKENIZER.apply_chat_template(row["messages"], return_dict=True)[
-        "input_ids"
-    ]
+    theirs = TOKENIZER.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
     assert found.ids == list(theirs)
 
 
 def test_pad_is_eos_and_the_end_of_turn_is_learnt_all_the_same() -> None:
-    row = data.tokens_of(
-        TOKENIZER, {"messages": messages("q", "a")}, "here", "assistant"
-    )
+    row = data.tokens_of(TOKENIZER, {"messages": messages("q", "a")}, "here", "assistant")
     assert TOKENIZER.pad_token_id == TOKENIZER.eos_token_id
     assert row.labels.count(TOKENIZER.eos_token_id) == 1
 
@@ -79,12 +73,8 @@ def test_a_template_that_rewrites_old_turns_is_refused() -> None:
             "{{ m['content'] if loop.last or m['role'] == 'user' else 'x' }}",
         )
     )
-    with pytest.raises(
-        InputError, match="f:1: the chat template writes turn 1 differently"
-    ):
-        data.tokens_of(
-            last_only, {"messages": messages("q", "a", "r", "b")}, "f:1", "assistant"
-        )
+    with pytest.raises(InputError, match="f:1: the chat template writes turn 1 differently"):
+        data.tokens_of(last_only, {"messages": messages("q", "a", "r", "b")}, "f:1", "assistant")
 
 
 @pytest.mark.parametrize(
@@ -109,16 +99,12 @@ def test_a_model_without_template_is_refused() -> None:
 
 
 def test_long_rows_are_dropped_or_cut_and_counted() -> None:
-    row = data.tokens_of(
-        TOKENIZER, {"messages": messages("q", "a" * 50)}, "here", "assistant"
-    )
+    row = data.tokens_of(TOKENIZER, {"messages": messages("q", "a" * 50)}, "here", "assistant")
     kept, dropped, cut = data.shortened([row], 40, "drop")
     assert (kept, cut, dropped[0]["reason"]) == ([], 0, "too_long")
     kept, dropped, cut = data.shortened([row], 40, "truncate")
     assert (len(kept[0].ids), cut, dropped) == (40, 1, [])
-    _, dropped, _ = data.shortened(
-        [row], 16, "truncate"
-    )  # the cut leaves the prompt alone
+    _, dropped, _ = data.shortened([row], 16, "truncate")  # the cut leaves the prompt alone
     assert dropped[0]["reason"] == "no_trained_tokens"
 
 
@@ -140,17 +126,13 @@ def test_the_test_split_is_measured_before_the_validation_split(tmp_path: Path) 
 
 
 def test_held_out_rows_never_train(tmp_path: Path) -> None:
-    train = write(
-        tmp_path / "t.jsonl", [{"id": str(i), "text": f"row {i}"} for i in range(10)]
-    )
+    train = write(tmp_path / "t.jsonl", [{"id": str(i), "text": f"row {i}"} for i in range(10)])
     held = write(tmp_path / "v.jsonl", [{"id": "x", "text": "row 3"}])
     artifact = Artifact(tmp_path)
     rows, _ = data.split(TrainData(train=train, validation=held), 1, artifact)
     assert len(rows) == 9 and artifact.dropped["in_held_out"] == 1
     rows, back = data.split(TrainData(train=train, hold_out=0.3), 1, artifact)
-    assert len(back) == 3 and not {r["id"] for _, r in rows} & {
-        r["id"] for _, r in back
-    }
+    assert len(back) == 3 and not {r["id"] for _, r in rows} & {r["id"] for _, r in back}
 
 
 def pair(**changed: Any) -> dict[str, Any]:
@@ -188,9 +170,7 @@ def test_a_pair_is_one_prompt_and_two_whole_answers() -> None:
 
 
 def test_preference_counts_whole_answers_and_tokens_apart() -> None:
-    before = [
-        (-10.0, 10, -5.0, 1)
-    ]  # the better answer is longer and likelier per token
+    before = [(-10.0, 10, -5.0, 1)]  # the better answer is longer and likelier per token
     assert preference.preferred_sum(before) == [0.0]
     assert preference.preferred_per_token(before) == [1.0]
     after = [(-4.0, 10, -5.0, 1)]

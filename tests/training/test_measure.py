@@ -23,9 +23,7 @@ def test_a_mean_has_the_error_of_the_textbook() -> None:
 
 def test_a_ratio_of_equal_weights_is_a_mean() -> None:
     values = [1.0, 2.0, 3.0, 5.0]
-    assert ratio([2 * v for v in values], [2] * 4).error == pytest.approx(
-        mean(values).error
-    )
+    assert ratio([2 * v for v in values], [2] * 4).error == pytest.approx(mean(values).error)
 
 
 def checkpoint(folder: Path, step: int) -> Path:
@@ -56,9 +54,7 @@ def test_a_broken_checkpoint_is_passed_over(
     content = (newer / name).read_bytes()
     (newer / name).unlink()
     if how != "missing":
-        (newer / name).write_bytes(
-            content[: len(content) // 2] if how == "half" else b""
-        )
+        (newer / name).write_bytes(content[: len(content) // 2] if how == "half" else b"")
     assert checkpoints.newest(tmp_path) == older
     assert "checkpoint-10 is not whole" in capsys.readouterr().err
     assert not newer.exists()

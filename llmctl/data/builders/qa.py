@@ -37,7 +37,7 @@ class QaBuilder(Builder):
         """The engine's model."""
         return {f"engine.{name}": ref for name, ref in self.engine.model_inputs().items()}
 
-    def schema(self) -> dict[str, Any]:
+    def reply_schema(self) -> dict[str, Any]:
         """What a reply has to look like."""
         text = {"type": "string", "minLength": 3}
         fields = {"question": text, "answer": text}
@@ -61,7 +61,7 @@ class QaBuilder(Builder):
             text = self.prompt.replace("{text}", chunk["text"]).replace("{pairs}", str(self.pairs))
             yield Request(
                 [{"role": "user", "content": text}],
-                schema=self.schema(),
+                schema=self.reply_schema(),
                 max_tokens=self.max_tokens,
                 temperature=self.temperature,
                 seed=seed,
@@ -85,9 +85,7 @@ class QaBuilder(Builder):
                 yield from self.rows(chunk, reply)
                 advance()
 
-    def rows(
-        self, chunk: Mapping[str, Any], reply: Reply
-    ) -> Iterator[Mapping[str, Any] | Dropped]:
+    def rows(self, chunk: Mapping[str, Any], reply: Reply) -> Iterator[Mapping[str, Any] | Dropped]:
         """The rows of one reply, or why there are none."""
         if reply.finish_reason == "length":
             yield Dropped(chunk["id"], "reply_cut_off", f"{reply.completion_tokens} tokens")
