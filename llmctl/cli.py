@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from llmctl.runner import Options
 
 STAGES = {
-    "ingest": "Turn documents into clean chunks, embeddings and a searchable store.",
+    "ingest": "Turn documents into a searchable store.",
     "build-dataset": "Turn chunks, documents or rows into training data.",
-    "dedup": "Remove exact and near duplicates, and rows that leak into a held-out split.",
+    "dedup": "Remove duplicates, near duplicates and leaks.",
     "sft": "Fine-tune a model on examples.",
     "dpo": "Align a model with preference pairs.",
     "quantize": "Make a model smaller, and measure what that cost.",
-    "eval": "Measure a model, compare it with another, and gate on the result.",
+    "eval": "Measure a model, compare it and decide.",
     "serve": "Serve a model over HTTP in OpenAI's form.",
 }
 
@@ -183,7 +183,10 @@ def plan(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the resolved recipe with the origin of each value, and whether it would run and why."""
+    """Show what would run and why.
+
+    The resolved recipe with the origin of each value, the inputs and an estimate.
+    """
     with reporting(debug=debug):
         from llmctl.runner import Options
 
@@ -257,7 +260,10 @@ def init(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Start a project: Makefile, recipes, CI workflow, sample documents."""
+    """Start a project of your own.
+
+    A Makefile, recipes, a CI workflow and sample documents.
+    """
     with reporting(debug=debug):
         from llmctl import bundled, ui
 

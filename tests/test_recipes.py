@@ -13,6 +13,7 @@ from llmctl import bundled
 from llmctl.errors import RecipeError
 from llmctl.schema.base import STAGES, load
 from llmctl.schema.export import FOLDER, stale, text_of
+from llmctl.schema.source import parse_yaml
 
 NAMES = bundled.names()
 NEIGHBOURS = dict(zip("abcdefghijklmnopqrstuvwxyz_0123456789",
@@ -103,7 +104,7 @@ def test_bundled_recipes_obey_the_json_schema(name: str) -> None:
     import json
 
     stage = name.split("/")[0]
-    document = yaml.safe_load(bundled.path_of(name).read_text(encoding="utf-8"))
+    document = parse_yaml(bundled.path_of(name).read_text(encoding="utf-8"), name).data
     if "extends" not in document:
         jsonschema.validate(document, json.loads(text_of(stage)))
 
