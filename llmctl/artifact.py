@@ -20,7 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,6 +171,14 @@ def find_input(key: str, ref: Path | str, where: str, *, fetch: bool) -> Input:
             raise type(error)(f"{where}: {key}: {error}") from None
     else:
         path = ref
+    try:
+        return _input_at(key, ref, path, where)
+    except OSError as error:
+        named = error.filename or path
+        raise InputError(f"{where}: {key}: {named} cannot be read: {error.strerror}") from None
+
+
+def _input_at(key: str, ref: Path | str, path: Path, where: str) -> Input:
     if not path.exists():
         partial = path.with_name(path.name + ".partial")
         hint = " (an unfinished run is there: finish it first)" if partial.exists() else ""
@@ -213,21 +221,27 @@ def locked(out: Path, where: str) -> Iterator[None]:
             lock.seek(0)
             ui.note(f"another run is writing {out} (process {lock.read().strip()}); waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.seek(0)
-        lock.truncate()
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with suppress(OSError):  # only tells who holds it; a full disk is told by the run
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), str(os.getpid()).encode())
         yield
 
 
 def check_out(out: Path, where: str) -> None:
     """Refuse to replace what llmctl did not make."""
-    if out.is_file():
-        raise RecipeError(f"{where}: out: {out} is a file, a folder is needed")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
+    if out.name in ("", "..") or "\0" in str(out):
         raise RecipeError(
-            f"{where}: out: {out} has files that llmctl did not write; give another folder"
+            f"{where}: out: {str(out)!r} names no new folder; give one, such as build/out"
         )
+    try:
+        if out.is_file():
+            raise RecipeError(f"{where}: out: {out} is a file, a folder is needed")
+        if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
+            raise RecipeError(
+                f"{where}: out: {out} has files that llmctl did not write; give another folder"
+            )
+    except OSError as error:
+        raise RecipeError(f"{where}: out: {out} cannot be used: {error.strerror}") from None
 
 
 @contextmanager

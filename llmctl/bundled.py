@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from llmctl import ui
@@ -60,11 +62,20 @@ def copy(name: str, target: Path, *, force: bool = False) -> Path:
         target = target / f"{name.replace('/', '-')}.yaml"
     if target.exists() and not force:
         raise RecipeError(f"{target}: is there already; use --force to replace it")
-    target.parent.mkdir(parents=True, exist_ok=True)
     text = source.read_text(encoding="utf-8")
     text = text.replace("${recipe_dir}/../samples", str((folder() / "samples").resolve()))
-    target.write_text(_without_schema_path(text), encoding="utf-8")
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_without_schema_path(text), encoding="utf-8")
     return target
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RecipeError(f"{target} cannot be written: {error.strerror}") from None
 
 
 def _without_schema_path(text: str) -> str:
@@ -131,10 +142,11 @@ def init(target: Path, *, force: bool = False) -> Path:
     present = [name for name in files if (target / name).exists()]
     if present and not force:
         raise RecipeError(f"{target}: has {', '.join(present)} already; use --force to replace")
-    for name, text in files.items():
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        (target / name).write_text(text, encoding="utf-8")
-    if not (target / "docs").exists():
-        shutil.copytree(folder() / "samples" / "docs", target / "docs")
+    with _writing(target):
+        for name, text in files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_text(text, encoding="utf-8")
+        if not (target / "docs").exists():
+            shutil.copytree(folder() / "samples" / "docs", target / "docs")
     ui.note(f"{target}: put your documents into docs/, then run: make")
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -110,6 +111,9 @@ def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            ui.error(f"{error.filename or 'stdout'}: {error.strerror}")
+            _leave(1)
         what = " ".join(str(error).split())[:300]
         ui.error(
             f"unexpected {type(error).__name__}: {what} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,28 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"{path}: rows are read from {', '.join(FORMATS)}, not '{path.suffix}'")
 
 
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number, line) of a file that may be compressed; blank lines are left out."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except UnicodeDecodeError:
-                raise InputError(f"{path}:{number}: not UTF-8 text") from None
-            except ValueError as error:
-                raise InputError(f"{path}:{number}: not valid JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise InputError(f"{path}:{number}: is a {type(row).__name__}, a row is an object")
-            yield row
+        try:
+            for number, line in enumerate(file, 1):
+                if not line.isspace():
+                    yield number, line
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: not a whole gzip file: {error}") from None
+
+
+def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in lines(path):
+        try:
+            row = json.loads(line)
+        except UnicodeDecodeError:
+            raise InputError(f"{path}:{number}: not UTF-8 text") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}:{number}: not valid JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}: is a {type(row).__name__}, a row is an object")
+        yield row
 
 
 def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:

@@ -207,18 +207,31 @@ def execute(planned: Plan) -> None:
     try:
         with artifacts.building(recipe.out, recipe.stage, facts, planned.inputs, live=live) as each:
             work(recipe, each)
-    except OSError as error:
-        raise _disk(error, recipe.out, str(planned.loaded.place("out"))) from error
+    except LlmctlError:
+        raise
+    except Exception as error:
+        explained = _disk(error, recipe.out, str(planned.loaded.place("out")))
+        if explained is None:
+            raise
+        raise explained from error
     if each.summary:
         ui.table("", ["", ""], [[label, value] for label, value in each.summary])
 
 
-def _disk(error: OSError, out: Path, where: str) -> LlmctlError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+FULL = ("No space left on device", "disk is full")
+"""How libraries tell of a full disk in errors of their own, SQLite and safetensors among them."""
+
+
+def _disk(error: Exception, out: Path, where: str) -> LlmctlError | None:
+    """An error of the disk as one line for the user; None for every other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL):
         return LlmctlError(f"{out}: the disk is full; free some space and run again to continue")
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if number == errno.EFBIG:
+        return LlmctlError(f"{out}: a file grew beyond what is allowed here (see `ulimit -f`)")
+    if isinstance(error, OSError) and number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return RecipeError(f"{where}: {error.filename or out} cannot be written: {error.strerror}")
-    raise error
+    return None
 
 
 def _result(planned: Plan, status: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def llmctl() -> Run:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         timeout: float = 300,
+        preexec_fn: Callable[[], object] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "llmctl", *map(str, args)],
@@ -36,6 +37,7 @@ def llmctl() -> Run:
             env={**os.environ, **(env or {})},
             cwd=cwd,
             timeout=timeout,
+            preexec_fn=preexec_fn,
         )
 
     return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +23,8 @@ def raw(path: Path) -> Iterator[tuple[int, bytes]]:
         raise InputError(
             f"{path}: rows are read from {', '.join(rows.FORMATS)}, not '{path.suffix}'"
         )
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.isspace():
-                yield number, line if line.endswith(b"\n") else line + b"\n"
+    for number, line in rows.lines(path):
+        yield number, line if line.endswith(b"\n") else line + b"\n"
 
 
 def parsed(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -38,7 +35,7 @@ def parsed(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             row = json.loads(line)
         except UnicodeDecodeError:
             raise InputError(f"{where}: not UTF-8 text") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not valid JSON: {error}") from None
         if not isinstance(row, dict):
             raise InputError(f"{where}: is a {type(row).__name__}, a row is an object")

@@ -109,6 +109,8 @@ def parse_yaml(text: str, name: str) -> Layer:
         raise RecipeError(f"{where}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise RecipeError(f"{name}: is nested too deeply for a recipe") from None
     finally:
         if loader is not None:
             loader.dispose()
