@@ -68,7 +68,9 @@ def write(
             "smallest true difference that this many items show in 80 % of the cases."
         )
     report.table(columns, rows)
-    for name, each in measured.items():
+    first = {name.partition(".")[0]: name for name in reversed(measured)}
+    for name in reversed(first.values()):
+        each = measured[name]
         items = [("model", each.model.value, _error(each.model))]
         if each.baseline is not None:
             items.insert(0, ("baseline", each.baseline.value, _error(each.baseline)))
@@ -85,13 +87,13 @@ def _compared(each: Measured) -> list[object]:
     if each.difference is None:
         return [base, each.no_difference, None, None, None, None]
     d = each.difference
-    return [base, d.value, d.se, _span(d), d.p, d.detectable]
+    return [base, d.value, d.se, _span(d), f"{d.p:.2g}", d.detectable]
 
 
 def _span(found: Estimate) -> str:
     if not math.isfinite(found.low):
         return "unknown"
-    return f"{found.low:.4g} to {found.high:.4g}"
+    return f"{found.low:.3g}\u00a0…\u00a0{found.high:.3g}"
 
 
 def _error(found: Estimate) -> float | None:
