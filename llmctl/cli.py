@@ -65,7 +65,12 @@ def complete_key(context: typer.Context, incomplete: str) -> list[str]:
 
 RecipeFile = Annotated[
     Path,
-    typer.Argument(metavar="RECIPE", help="YAML recipe.", autocompletion=complete_recipe),
+    typer.Argument(
+        metavar="RECIPE",
+        help="YAML recipe.",
+        readable=False,  # typer would tell it in four lines; the loader does in one
+        autocompletion=complete_recipe,
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -200,7 +205,8 @@ def plan(
 @app.command()
 def validate(
     recipes: Annotated[
-        list[Path], typer.Argument(metavar="RECIPE...", autocompletion=complete_recipe)
+        list[Path],
+        typer.Argument(metavar="RECIPE...", readable=False, autocompletion=complete_recipe),
     ],
     sets: Sets = None,
     quiet: Quiet = False,

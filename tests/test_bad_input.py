@@ -1,0 +1,294 @@
+"""Bad input, a full disk, a locked folder: one line, the right exit code, nothing lost.
+
+Every case runs over an artifact that is already there; it and the inputs must stay as they are.
+Missing, empty, misspelt and wrongly typed recipes are in test_cli.py, killed runs in
+test_artifact.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Run
+
+from llmctl import artifact as artifacts
+
+DEDUP = ROOT / "recipes" / "dedup" / "smoke.yaml"
+INGEST = ROOT / "recipes" / "ingest" / "smoke.yaml"
+DATASET = ROOT / "recipes" / "build-dataset" / "smoke.yaml"
+SFT = ROOT / "recipes" / "sft" / "smoke.yaml"
+GOOD = '{"id": "a", "text": "The pump is cleaned twice a year."}\n'
+SECTIONS = "builders=[sections]"
+
+
+@pytest.fixture(scope="session")
+def finished(llmctl: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact of dedup."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    done = llmctl("dedup", DEDUP, "--out", out, "-q")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture
+def place(tmp_path: Path, finished: Path) -> Path:
+    """A folder of bad files beside a finished artifact, `out`."""
+    shutil.copytree(finished, tmp_path / "out")
+    recipe = f"stage: dedup\nout: out\ndata: {tmp_path / 'rows.jsonl'}\n"
+    files: dict[str, str | bytes] = {
+        "rows.jsonl": GOOD,
+        "latin.jsonl": GOOD.encode() + b'{"text": "caf\xe9"}\n',
+        "broken.jsonl": GOOD + '{"text": \n',
+        "list.jsonl": "[1, 2]\n",
+        "deep.jsonl": '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}\n",
+        "plain.jsonl.gz": GOOD,
+        "rows.parquet": GOOD,
+        "rows.csv": "id,text\n",
+        "model.gguf": "not weights",
+        "good.yaml": recipe,
+        "latin.yaml": recipe.encode() + b"# caf\xe9\n",
+        "utf16.yaml": recipe.encode("utf-16"),
+        "binary.yaml": bytes(range(256)),
+        "list.yaml": "- stage: dedup\n",
+        "extends-list.yaml": "extends: list.yaml\n",
+        "extends-latin.yaml": "extends: latin.yaml\n",
+        "deep.yaml": recipe + "text: " + "[" * 3000 + "]" * 3000 + "\n",
+        "binary/a.md": b"\x7fELF\0\0\0\1" * 40,
+        "latin/a.md": b"# Caf\xe9\n\nClosed on Mondays.\n",
+        "unknown/a.xyz": "nobody reads this",
+    }
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+CASES: dict[str, tuple[list[str | Path], str]] = {
+    "no document": (["ingest", INGEST, "--set", "source=none"], r"--set source: .*none is not"),
+    "no rows": (["build-dataset", DATASET, "--set", "source=none.jsonl"], "none.jsonl is not"),
+    "no model": (["sft", SFT, "--set", "model=none.gguf"], "none.gguf: no such model"),
+    "no documents": (["ingest", INGEST, "--set", "source=empty"], "empty: holds no documents"),
+    "no reader": (["ingest", INGEST, "--set", "source=unknown"], r"1 no_reader\b.* take \*.md"),
+    "folder for rows": (["dedup", DEDUP, "--set", "data=empty"], "empty: has no train split"),
+    "folder for a model": (["sft", SFT, "--set", "model=empty"], "empty: has no config.json"),
+    "folder that is not ingest's": (
+        ["build-dataset", DATASET, "--set", "source=empty", "--set", SECTIONS],
+        "empty: has no documents.jsonl; give an artifact of ingest",
+    ),
+    "file for an artifact": (["search", "rows.jsonl", "pump"], "rows.jsonl: is not"),
+    "out is this folder": (["dedup", DEDUP, "--out", "."], "'.' names no new folder"),
+    "out is in a file": (["dedup", DEDUP, "--out", "rows.jsonl/x"], "Not a directory|File exists"),
+    "out is too long": (["dedup", DEDUP, "--out", "x" * 300], "File name too long"),
+    "binary document": (["ingest", INGEST, "--set", "source=binary"], r"1 document.*\(1 binary\)"),
+    "latin document": (["ingest", INGEST, "--set", "source=latin"], r"1 document.*\(1 not_utf8\)"),
+    "a bad document, and on_error: fail": (
+        ["ingest", INGEST, "--set", "source=latin", "--set", "on_error=fail"],
+        r"latin/a.md: not_utf8: line 1: byte 0xe9",
+    ),
+    "latin rows": (["dedup", DEDUP, "--set", "data=latin.jsonl"], r"latin.jsonl:2: not UTF-8"),
+    "rows that are lists": (
+        ["build-dataset", DATASET, "--set", "source=list.jsonl"],
+        r"list.jsonl:1: is a list, a row is an object",
+    ),
+    "broken rows": (["dedup", DEDUP, "--set", "data=broken.jsonl"], r"broken.jsonl:2: not valid"),
+    "deep rows": (["dedup", DEDUP, "--set", "data=deep.jsonl"], r"deep.jsonl:1: not valid JSON"),
+    "text named .gz": (["dedup", DEDUP, "--set", "data=plain.jsonl.gz"], "not a whole gzip file"),
+    "text named .parquet": (["dedup", DEDUP, "--set", "data=rows.parquet"], "not a Parquet file"),
+    "other rows": (["dedup", DEDUP, "--set", "data=rows.csv"], "rows are read from .jsonl"),
+    "text named .gguf": (["sft", SFT, "--set", "model=model.gguf"], "is not a GGUF file"),
+    "latin recipe": (["dedup", "latin.yaml"], r"latin.yaml:4: not UTF-8 text \(byte 0xe9\)"),
+    "UTF-16 recipe": (["dedup", "utf16.yaml"], r"utf16.yaml:1: not UTF-8 text"),
+    "binary recipe": (["dedup", "binary.yaml"], r"^binary.yaml"),
+    "extends a list": (["dedup", "extends-list.yaml"], r"list.yaml:1: is a list"),
+    "extends latin": (["dedup", "extends-latin.yaml"], r"latin.yaml:4: not UTF-8 text"),
+    "deep recipe": (["dedup", "deep.yaml"], r"deep.yaml: is nested too deeply"),
+    "value that is no YAML": (["dedup", "good.yaml", "--set", "text=[a"], "not valid YAML"),
+    "copy to a file": (["recipes", "copy", "dedup/smoke", "rows.jsonl/x"], "cannot be written"),
+    "project in a file": (["init", "rows.jsonl"], "cannot be written"),
+}
+NO_STAGE = ("search", "recipes", "init")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, without the locks and what is under way."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not re.search(r"\.partial/|\.lock$", str(path))
+    }
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, says: str) -> None:
+    """One line on stderr, nothing on stdout, no traceback."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert re.search(says, done.stderr), done.stderr
+    assert "unexpected" not in done.stderr
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_one_line_and_nothing_is_lost(llmctl: Run, place: Path, name: str) -> None:
+    arguments, says = CASES[name]
+    if name == "text named .parquet":
+        pytest.importorskip("pyarrow")
+    if arguments[0] not in NO_STAGE:
+        arguments = [*arguments, "-q", *(() if "--out" in arguments else ("--out", "out"))]
+    before = contents(place)
+    refused(llmctl(*arguments, cwd=place, timeout=60), 2, says)
+    assert contents(place) == before
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(llmctl: Run, place: Path) -> None:
+    text = (place / "good.yaml").read_bytes()
+    (place / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + text)
+    assert llmctl("dedup", "bom.yaml", "-q", cwd=place).returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux")
+def test_a_full_disk(llmctl: Run, place: Path) -> None:
+    """The kernel itself says ENOSPC: an output of the unfinished run leads to /dev/full."""
+    planned = llmctl("plan", "good.yaml", "--json", cwd=place)
+    partial = place / "out.partial"
+    partial.mkdir()
+    mark = json.dumps({"key": json.loads(planned.stdout)["key"]})
+    (partial / artifacts.BUILDING).write_text(mark)
+    (partial / "kept.jsonl").symlink_to("/dev/full")
+    before = contents(place)
+    refused(llmctl("dedup", "good.yaml", "-q", cwd=place), 1, "^out: the disk is full; free some")
+    assert contents(place) == before
+    (partial / "kept.jsonl").unlink()
+    assert llmctl("dedup", "good.yaml", "-q", cwd=place).returncode == 0
+    assert (place / "out" / "kept.jsonl").read_text() == GOOD
+    assert not partial.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux")
+def test_a_full_stdout(llmctl: Run, place: Path) -> None:
+    """The result cannot be printed: the artifact is whole all the same."""
+    command = [sys.executable, "-m", "llmctl", "dedup", "good.yaml", "-q"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=place)
+    assert (done.returncode, done.stderr) == (1, "stdout: No space left on device\n")
+    assert (place / "out" / "kept.jsonl").read_text() == GOOD
+
+
+def test_a_limit_on_files_at_any_byte(llmctl: Run, place: Path) -> None:
+    """The write that fails is another one with each limit; the old artifact stays."""
+    before = contents(place / "out")
+    for limit in (0, 30, 300, 3000):  # the manifest has more bytes
+
+        def limited(limit: int = limit) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        env = {"LLMCTL_CACHE": str(place / "cache")}
+        done = llmctl("dedup", "good.yaml", "-q", cwd=place, env=env, preexec_fn=limited)
+        refused(done, 1, r"^out: a file grew beyond what is allowed here")
+        assert contents(place / "out") == before
+    assert llmctl("dedup", "good.yaml", "-q", cwd=place).returncode == 0
+    assert not (place / "out.partial").exists()
+
+
+def bound_by_permissions() -> None:
+    """Without CAP_DAC_OVERRIDE even root obeys the permission bits; others do anyway."""
+    if sys.platform == "linux" and os.getuid() == 0:
+        drop, dac_override, dac_read_search = 24, 1, 2
+        for capability in (dac_override, dac_read_search):
+            ctypes.CDLL(None).prctl(drop, capability, 0, 0, 0)
+
+
+@pytest.fixture
+def closed(place: Path) -> Iterator[Path]:
+    """`place`, whose permissions are given back afterwards."""
+    yield place
+    for path in (place, *place.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.mark.parametrize(
+    ("shut", "out"), [(".", "new"), (".", "out"), ("out.partial", "out"), ("empty", "empty/a/b")]
+)
+def test_a_read_only_folder(llmctl: Run, closed: Path, shut: str, out: str) -> None:
+    (closed / shut).mkdir(exist_ok=True)
+    if shut == "out.partial":  # of another run, so it would have to be removed
+        (closed / shut / "kept.jsonl").write_text("half")
+    before = contents(closed)
+    (closed / shut).chmod(0o555)
+    command = ["dedup", "good.yaml", "--out", out, "-q"]
+    done = llmctl(*command, cwd=closed, preexec_fn=bound_by_permissions)
+    refused(done, 2, r"--out: .*cannot be written: Permission denied")
+    (closed / shut).chmod(0o755)
+    assert contents(closed) == before
+    assert llmctl(*command, cwd=closed).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "good.yaml"])
+def test_a_file_that_may_not_be_read(llmctl: Run, closed: Path, name: str) -> None:
+    (closed / name).chmod(0)
+    done = llmctl("dedup", "good.yaml", "-q", cwd=closed, preexec_fn=bound_by_permissions)
+    refused(done, 2, rf"{name}:? cannot be read: Permission denied")
+
+
+def test_different_runs_of_one_out_leave_one_whole_artifact(place: Path) -> None:
+    """Four at once, each with a request of its own: all end well, the last one stands."""
+    seeds = (1, 2, 3, 4)
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "llmctl", "dedup", "good.yaml", "-q", "--set", f"seed={seed}"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            cwd=place,
+        )
+        for seed in seeds
+    ]
+    assert [each.communicate(timeout=60)[1] for each in runs] == [""] * 4
+    assert [each.returncode for each in runs] == [0] * 4
+    manifest = artifacts.read_manifest(place / "out")
+    assert manifest is not None and manifest["recipe"]["seed"] in seeds
+    assert artifacts.changed_output(place / "out", manifest, reread=True) is None
+    assert not (place / "out.partial").exists()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from llmctl.artifact import locked
+with locked(Path(sys.argv[1]), "here"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_is_killed_does_not_hold_up_the_next(place: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(place / "out")], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "llmctl", "dedup", "good.yaml"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        cwd=place,
+    )
+    assert waiting.stderr is not None
+    assert f"(process {holder.pid}); waiting for it" in waiting.stderr.readline()
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    assert (place / "out" / "kept.jsonl").read_text() == GOOD
