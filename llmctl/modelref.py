@@ -288,7 +288,7 @@ def read_gguf(path: Path) -> dict[str, Any]:
         if file.read(4) != b"GGUF":
             raise InputError(f"{path}: is not a GGUF file (its first bytes are not 'GGUF')")
         try:
-            version, tensors, count = struct.unpack("<IQQ", file.read(20))
+            version, tensors, count = struct.unpack("<IQQ", _bytes(file, 20))
             if version not in (2, 3):
                 raise InputError(f"{path}: GGUF version {version} is not supported, 2 and 3 are")
             if tensors > size or count > size:
@@ -296,32 +296,44 @@ def read_gguf(path: Path) -> dict[str, Any]:
             head = {}
             for _ in range(count):
                 key = _text(file, size)
-                (kind,) = struct.unpack("<I", file.read(4))
+                (kind,) = struct.unpack("<I", _bytes(file, 4))
                 head[key] = _value(file, kind, size)
             return head
-        except (struct.error, ValueError, KeyError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: the GGUF header is damaged: {error}") from None
 
 
+def _bytes(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count)
+    if len(data) < count:
+        raise ValueError("the file ends inside it")
+    return data
+
+
+def _form(kind: int) -> str:
+    if kind not in _SCALARS:
+        raise ValueError(f"no value type {kind}")
+    return _SCALARS[kind]
+
+
 def _text(file: BinaryIO, size: int) -> str:
-    (length,) = struct.unpack("<Q", file.read(8))
+    (length,) = struct.unpack("<Q", _bytes(file, 8))
     if length > size:
         raise ValueError("a text longer than the file")
-    return file.read(length).decode("utf-8", errors="replace")
+    return _bytes(file, length).decode("utf-8", errors="replace")
 
 
 def _value(file: BinaryIO, kind: int, size: int) -> Any:
     if kind == 8:
         return _text(file, size)
     if kind == 9:
-        inner, count = struct.unpack("<IQ", file.read(12))
+        inner, count = struct.unpack("<IQ", _bytes(file, 12))
         if count > size:
             raise ValueError("an array longer than the file")
-        if inner in _SCALARS:
-            form = _SCALARS[inner]
-            width = struct.calcsize(form)
-            data = file.read(width * count)
+        if inner not in (8, 9):
+            form = _form(inner)
+            data = _bytes(file, struct.calcsize(form) * count)
             return [v for (v,) in struct.iter_unpack(form, data)]
         return [_value(file, inner, size) for _ in range(count)]
-    form = _SCALARS[kind]
-    return struct.unpack(form, file.read(struct.calcsize(form)))[0]
+    form = _form(kind)
+    return struct.unpack(form, _bytes(file, struct.calcsize(form)))[0]
