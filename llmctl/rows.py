@@ -49,6 +49,11 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             raise InputError(f"{path}:{number}: not valid JSON: {error}") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}: is a {type(row).__name__}, a row is an object")
+        if b"\\ud" in line or b"\\uD" in line:
+            try:
+                dumps(row).encode()
+            except UnicodeEncodeError:
+                raise InputError(f"{path}:{number}: has half a surrogate pair, no text") from None
         yield row
 
 

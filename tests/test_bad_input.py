@@ -52,6 +52,7 @@ def place(tmp_path: Path, finished: Path) -> Path:
         "broken.jsonl": GOOD + '{"text": \n',
         "list.jsonl": "[1, 2]\n",
         "deep.jsonl": '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}\n",
+        "half.jsonl": '{"messages": [{"role": "user", "content": "\\ud83d"}]}\n',
         "plain.jsonl.gz": GOOD,
         "rows.parquet": GOOD,
         "rows.csv": "id,text\n",
@@ -105,6 +106,10 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     ),
     "broken rows": (["dedup", DEDUP, "--set", "data=broken.jsonl"], r"broken.jsonl:2: not valid"),
     "deep rows": (["dedup", DEDUP, "--set", "data=deep.jsonl"], r"deep.jsonl:1: not valid JSON"),
+    "half a character": (
+        ["build-dataset", DATASET, "--set", "source=half.jsonl"],
+        r"half.jsonl:1: has half a surrogate pair",
+    ),
     "text named .gz": (["dedup", DEDUP, "--set", "data=plain.jsonl.gz"], "not a whole gzip file"),
     "text named .parquet": (["dedup", DEDUP, "--set", "data=rows.parquet"], "not a Parquet file"),
     "other rows": (["dedup", DEDUP, "--set", "data=rows.csv"], "rows are read from .jsonl"),

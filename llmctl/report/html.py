@@ -111,8 +111,8 @@ class Report:
         )
 
     def write(self, path: Path) -> None:
-        """Write the document as UTF-8."""
-        path.write_text(self.html(), encoding="utf-8")
+        """Write the document as UTF-8; half a surrogate pair is shown as its escape."""
+        path.write_text(self.html(), encoding="utf-8", errors="backslashreplace")
 
 
 def _cell(value: object) -> str:

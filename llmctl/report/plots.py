@@ -9,14 +9,21 @@ from html import escape
 WIDTH, HEIGHT = 640, 280
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 16, 48
 COLOURS = ("var(--a)", "var(--b)", "var(--c)", "var(--d)", "var(--e)")
+LARGEST = 1e300
+"""Larger values are not drawn: a difference of two would be infinite."""
+
+
+def drawable(value: float) -> bool:
+    """Whether a value has a place in a plot."""
+    return math.isfinite(value) and abs(value) <= LARGEST
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round values that span [low, high]."""
-    if not math.isfinite(low) or not math.isfinite(high):
+    if not drawable(low) or not drawable(high):
         return [0.0, 1.0]
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high - low <= max(abs(low), abs(high)) * 1e-9 + 1e-300:  # floats have no steps between
+        high = low + (abs(low) if abs(low) > 1e-290 else 1.0)
     rough = (high - low) / count
     base = 10 ** math.floor(math.log10(rough))
     step = next(m * base for m in (1, 2, 2.5, 5, 10) if m * base >= rough * 0.999)
@@ -98,7 +105,7 @@ def lines(
 ) -> str:
     """One line a series; points that are not numbers are left out."""
     clean = {
-        name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+        name: [(x, y) for x, y in points if drawable(x) and drawable(y)]
         for name, points in series.items()
     }
     every = [point for points in clean.values() for point in points]
@@ -123,25 +130,30 @@ def lines(
 
 
 def bars(title: str, items: Sequence[tuple[str, float, float | None]], y_label: str = "") -> str:
-    """(label, value, error or None) each as a bar; the error bar is one error up and down."""
-    if not items:
+    """(label, value, error or None) each as a bar; the error bar is one error up and down.
+
+    What is not a number keeps its place and its label, without a bar.
+    """
+    drawn = [(v, e if e and drawable(e) else 0.0) for _, v, e in items if drawable(v)]
+    if not drawn:
         return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
-    lows = [value - (error or 0) for _, value, error in items]
-    highs = [value + (error or 0) for _, value, error in items]
+    lows = [value - error for value, error in drawn]
+    highs = [value + error for value, error in drawn]
     frame = Frame([0, len(items)], ticks(min(0.0, *lows), max(0.0, *highs)))
     parts = frame.axes("", y_label, x_numbers=False)
     zero = frame.y(0)
     for n, (label, value, error) in enumerate(items):
         left, right = frame.x(n + 0.18), frame.x(n + 0.82)
-        top, bottom = sorted((frame.y(value), zero))
-        said = number(value) + (f" ± {number(error)}" if error is not None else "")
-        parts.append(
-            f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
-            f'height="{max(bottom - top, 0.5):.1f}" fill="{COLOURS[n % len(COLOURS)]}">'
-            f"<title>{escape(label)}: {said}</title></rect>"
-        )
         middle = (left + right) / 2
-        if error:
+        if drawable(value):
+            top, bottom = sorted((frame.y(value), zero))
+            said = number(value) + (f" ± {number(error)}" if error is not None else "")
+            parts.append(
+                f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
+                f'height="{max(bottom - top, 0.5):.1f}" fill="{COLOURS[n % len(COLOURS)]}">'
+                f"<title>{escape(label)}: {said}</title></rect>"
+            )
+        if drawable(value) and error and drawable(error):
             up, down = frame.y(value + error), frame.y(value - error)
             parts.append(
                 f'<path class="error" d="M{middle:.1f} {up:.1f}V{down:.1f}'
@@ -157,7 +169,7 @@ def bars(title: str, items: Sequence[tuple[str, float, float | None]], y_label: 
 
 def histogram(title: str, series: Mapping[str, Sequence[float]], x_label: str = "") -> str:
     """Counts in about 24 equal bins, one colour a series."""
-    every = [value for values in series.values() for value in values if math.isfinite(value)]
+    every = [value for values in series.values() for value in values if drawable(value)]
     if not every:
         return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
     xs = ticks(min(every), max(every), 6)
@@ -166,7 +178,7 @@ def histogram(title: str, series: Mapping[str, Sequence[float]], x_label: str = 
     for values in series.values():
         row = [0] * bins
         for value in values:
-            if math.isfinite(value):
+            if drawable(value):
                 row[min(bins - 1, int((value - low) / ((high - low) or 1) * bins))] += 1
         counts.append(row)
     frame = Frame(xs, ticks(0, max(max(row) for row in counts)))
