@@ -72,6 +72,7 @@ def test_a_package_that_is_not_installed_says_the_command() -> None:
 
 
 def test_a_missing_package_ends_a_run_with_3(llmctl: Run, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
     model = "model=pkg:llmctl-no-such-model"
     done = llmctl("sft", SFT, "--out", tmp_path / "out", "-q", "--set", model)
     assert done.returncode == 3 and done.stdout == ""
