@@ -155,13 +155,15 @@ def what_came_out(stage: str, manifest: dict[str, Any]) -> str:
         return f"loss {metrics['eval_loss_before']:.3f} -> {metrics['eval_loss_after']:.3f}"
     if stage == "dpo":
         return f"preference {metrics['preference_before']:.2f} -> {metrics['preference_after']:.2f}"
-    summary = [f"{label} {value}" for label, value in manifest.get("summary", [])]
     if stage == "quantize":
         sizes = {n: o["bytes"] / 1e6 for n, o in manifest["outputs"].items() if n.endswith(".gguf")}
         return ", ".join(
             f"{Path(n).stem.rpartition('-')[2]} {mb:.0f} MB" for n, mb in sizes.items()
         )
-    return "; ".join(summary[:2])
+    return ", ".join(
+        f"{name} {metrics[name] - metrics[f'{name}_diff']:.2f} -> {metrics[name]:.2f}"
+        for name in ("loss.loss", "preference.preference", "arc_easy.acc")
+    )
 
 
 def check_tuning() -> list[str]:

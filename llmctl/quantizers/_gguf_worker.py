@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def measure(
         found = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         wanted = np.load(Path(source) / f"{number}.npy").astype(np.float64)
         nll -= found[np.arange(len(window) - 1), window[1:]].sum()
-        same += int((found.argmax(1) == wanted.argmax(1)).sum())
+        same += int((found.argmax(1) == np.load(Path(source) / f"{number}.top.npy")).sum())
         kl += float((np.exp(wanted) * (wanted - found)).sum())
         count += len(window) - 1
     reply = model.create_chat_completion(
@@ -95,7 +96,11 @@ def main() -> None:
     """Answer requests from stdin on the real stdout; llama.cpp's own chatter goes to stderr."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    work = {"quantize": quantize, "tokenize": tokenize, "measure": measure}
+    work: dict[str, Callable[..., dict[str, Any]]] = {
+        "quantize": quantize,
+        "tokenize": tokenize,
+        "measure": measure,
+    }
     for line in sys.stdin:
         request = json.loads(line)
         try:

@@ -27,7 +27,8 @@ def write(folder: Path, target: Path, pretokenizer: str, *, vocabulary_only: boo
     architecture = (config.get("architectures") or ["unknown"])[0]
     if architecture not in ARCHITECTURES:
         raise InputError(
-            f"{folder}: {architecture} cannot be written as GGUF yet; {', '.join(ARCHITECTURES)} can"
+            f"{folder}: {architecture} cannot be written as GGUF yet; "
+            f"{', '.join(ARCHITECTURES)} can"
         )
     writer = gguf.GGUFWriter(target, "llama")
     _shape(writer, config)

@@ -43,7 +43,7 @@ class Runner:
         raise NotImplementedError
 
     def measure(self, path: Path, windows: list[list[int]], source: Path, prompt: str) -> Measured:
-        """Compare with the source's log-probabilities, float16 arrays `<n>.npy` in `source`."""
+        """Compare with the source's log-probabilities, `<n>.npy` and `<n>.top.npy` in `source`."""
         raise NotImplementedError
 
 
@@ -57,3 +57,11 @@ class Quantizer(Backend):
     @abstractmethod
     def runner(self) -> AbstractContextManager[Runner]:
         """What loads the made files."""
+
+    @abstractmethod
+    def wanted(self) -> list[str]:
+        """Types of the files that are kept."""
+
+    @abstractmethod
+    def main(self) -> str:
+        """The type that later stages get."""

@@ -18,9 +18,9 @@ from llmctl.errors import LlmctlError
 from llmctl.quantizers.base import Made, Measured, Quantizer, Runner
 
 KNOWN = (
-    "F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0 IQ4_NL IQ4_XS "
-    "Q3_K_L Q3_K_M Q3_K_S Q2_K"
-).split()
+    "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1",
+    "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
+)  # fmt: skip
 PROBES = (
     "Hello, world! It's 2024-11-05, 12345 tokens; don't panic.",
     "def f(x):\n    return x ** 2  # squared\n\n\n",
@@ -71,6 +71,10 @@ class GgufQuantizer(Quantizer):
         """Every file that is kept, f16 first."""
         others = [each for each in self.types if each != "F16"]
         return (["F16"] if self.keep_f16 or "F16" in self.types else []) + others
+
+    def main(self) -> str:
+        """See Quantizer."""
+        return self.types[0]
 
     def quantize(self, folder: Path, name: str, work: Path) -> Iterator[Made]:
         """See Quantizer."""

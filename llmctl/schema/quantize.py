@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llmctl.quantizers.base import Quantizer
 from llmctl.schema.base import Part, Recipe
@@ -37,9 +37,11 @@ class QuantizeRecipe(Recipe):
         "model", pattern=r"^[A-Za-z0-9._-]+$", description="Beginning of the files' names."
     )
     evaluate_on: Path = Field(
-        description="Text that quality is measured on: .txt, .md, or rows with `text` or `messages`."
+        description="Text to measure on: .txt, .md, or rows with `text` or `messages`."
     )
-    tokens: int = Field(512, ge=64, description="Tokens that are measured.")
+    tokens: int = Field(
+        512, ge=64, description="Tokens that are measured, in windows drawn with the seed."
+    )
     window: int = Field(256, ge=32, description="Tokens of context; windows do not overlap.")
     prompt: str = Field(
         "What is the capital of France?", description="Question that each file has to answer."
@@ -47,6 +49,12 @@ class QuantizeRecipe(Recipe):
     gate: Gate = Field(
         default_factory=lambda: Gate.model_validate({}), description="Limits of quality."
     )
+
+    @model_validator(mode="after")
+    def _one_window(self) -> QuantizeRecipe:
+        if self.tokens < self.window:
+            raise ValueError(f"tokens ({self.tokens}) is less than one window ({self.window})")
+        return self
 
     def inputs(self) -> dict[str, Path | str]:
         """The model and the text."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from llmctl import modelref, rows, ui
@@ -15,6 +16,8 @@ from llmctl.quantizers.base import Made, Measured
 from llmctl.schema.quantize import Gate, QuantizeRecipe
 
 MIB = 2**20
+FEWEST = 8
+"""Tokens of a window that says anything."""
 
 
 @dataclass
@@ -28,7 +31,10 @@ class Source:
 
 
 def run(recipe: QuantizeRecipe, artifact: Artifact) -> None:
-    """Write `<name>-<TYPE>.gguf`, `table.json` and `report.html`; the first type is the model."""
+    """Write `<name>-<TYPE>.gguf`, `table.json` and `report.html`; the first type is the model.
+
+    A file that misses the gate is kept and recorded: no later stage takes the artifact.
+    """
     artifact.determinism = "seeded"  # speeds differ, the files do not
     work = artifact.scratch
     folder = modelref.hf_folder(str(recipe.model))
@@ -49,25 +55,30 @@ def run(recipe: QuantizeRecipe, artifact: Artifact) -> None:
             found = runner.measure(each.path, source.windows, logprobs, recipe.prompt)
             table.append(row_of(each, found, source))
             advance(1, each.type)
-    keep = recipe.method.wanted() if hasattr(recipe.method, "wanted") else [m.type for m in made]
-    table = [row for row in table if row["type"] in keep or row["type"] == "F16"]
+    keep = recipe.method.wanted()
     _write(recipe, artifact, folder, source, table)
-    broken = [problem for row in table for problem in problems(row, recipe.gate)]
-    if broken:
-        raise GateError("; ".join(broken))
     for each in made:
         if each.type in keep:
             each.path.rename(artifact.path(each.path.name))
-    first = artifact.folder / f"{recipe.name}-{recipe.method.model_dump()['types'][0]}.gguf"
-    base = artifact.manifest_of("model")
+    first = artifact.folder / f"{recipe.name}-{recipe.method.main()}.gguf"
+    base = artifact.manifest_of("model") or {}
+    licence = modelref.identity(folder).get("licence") or base.get("model", {}).get("licence")
     artifact.model = {
         **modelref.identity(first),
         "base": str(recipe.model),
         "form": "gguf",
         "path": first.name,
-        "licence": modelref.identity(folder).get("licence")
-        or (base or {}).get("model", {}).get("licence"),
+        "licence": licence,
     }
+    answered = bool(table[0]["answer"].strip())  # a base model may have nothing to say
+    broken = [
+        problem
+        for row in table
+        if row["type"] in keep
+        for problem in problems(row, recipe.gate, answered)
+    ]
+    if broken:
+        artifact.failed = GateError("; ".join(broken))
 
 
 def texts_of(path: Path) -> Iterator[str]:
@@ -88,8 +99,24 @@ def texts_of(path: Path) -> Iterator[str]:
             yield "\n".join(str(m["content"]) for m in row["messages"])
 
 
+def windows_of(recipe: QuantizeRecipe, tokenizer: Any, text: Path) -> list[list[int]]:
+    """Token ids of windows of the text, drawn with the seed, in their own order."""
+    ids: list[int] = []
+    for piece in texts_of(text):
+        ids += tokenizer(piece, add_special_tokens=False).input_ids
+    windows = [ids[at : at + recipe.window] for at in range(0, len(ids), recipe.window)]
+    windows = [window for window in windows if len(window) >= FEWEST]
+    if not windows:
+        raise InputError(f"{text}: has {len(ids)} tokens, at least {FEWEST} are needed to measure")
+    full = [window for window in windows if len(window) == recipe.window]
+    most = recipe.tokens // recipe.window
+    if len(full) < most:
+        return windows
+    return [full[i] for i in sorted(Random(recipe.seed).sample(range(len(full)), most))]
+
+
 def measure_source(recipe: QuantizeRecipe, folder: Path, text: Path, target: Path) -> Source:
-    """Log-probabilities of the source in float32 arithmetic, one float16 array a window."""
+    """Log-probabilities of the source in float32 arithmetic, float16 in a file a window."""
     import numpy as np
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -97,16 +124,7 @@ def measure_source(recipe: QuantizeRecipe, folder: Path, text: Path, target: Pat
     with modelref.silenced():
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    ids: list[int] = []
-    for piece in texts_of(text):
-        ids += tokenizer(piece, add_special_tokens=False).input_ids
-        if len(ids) >= recipe.tokens:
-            break
-    ids = ids[: recipe.tokens]
-    windows = [ids[at : at + recipe.window] for at in range(0, len(ids), recipe.window)]
-    windows = [window for window in windows if len(window) >= 8]
-    if not windows:
-        raise InputError(f"{text}: has {len(ids)} tokens, at least 8 are needed to measure")
+    windows = windows_of(recipe, tokenizer, text)
     nll, count = 0.0, 0
     with torch.inference_mode():
         for number, window in enumerate(windows):
@@ -115,6 +133,8 @@ def measure_source(recipe: QuantizeRecipe, folder: Path, text: Path, target: Pat
             nll -= float(found[torch.arange(len(window) - 1), torch.tensor(window[1:])].sum())
             count += len(window) - 1
             np.save(target / f"{number}.npy", found.numpy().astype(np.float16))
+            # in float16 the two likeliest tokens may look the same
+            np.save(target / f"{number}.top.npy", found.argmax(-1).numpy())
     parameters = sum(p.numel() for p in model.parameters())
     size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     return Source(windows, math.exp(nll / count), parameters, size)
@@ -144,8 +164,8 @@ def row_of(made: Made, found: Measured, source: Source) -> dict[str, Any]:
     }
 
 
-def problems(row: dict[str, Any], gate: Gate) -> Iterator[str]:
-    """What a file does not keep, with the figures."""
+def problems(row: dict[str, Any], gate: Gate, answered: bool = True) -> Iterator[str]:
+    """What a file does not keep, with the figures; `answered`: the f16 file gave an answer."""
     if row["perplexity_increase"] > gate.max_perplexity_increase:
         yield (
             f"{row['file']}: perplexity {row['perplexity']:.2f} is "
@@ -157,7 +177,7 @@ def problems(row: dict[str, Any], gate: Gate) -> Iterator[str]:
             f"{row['file']}: {row['agreement']:.3f} of the likeliest tokens are the source's, "
             f"{gate.min_agreement} are asked for (gate.min_agreement)"
         )
-    if not row["answer"].strip():
+    if answered and not row["answer"].strip():
         yield f"{row['file']}: gave no answer to the prompt"
 
 
@@ -208,7 +228,7 @@ def _write(
             (
                 row["type"],
                 f"{row['bytes'] / MIB:.0f} MiB, perplexity {row['perplexity']:.2f} "
-                f"({100 * row['perplexity_increase']:+.1f} %), {100 * row['agreement']:.1f} % equal "
-                f"tokens, KL {row['kl']:.4f}, {row['tokens_per_second']:.0f} tokens/s read",
+                f"({row['perplexity_increase']:+.1%}), {row['agreement']:.1%} equal tokens, "
+                f"KL {row['kl']:.4f}, {row['tokens_per_second']:.0f} tokens/s read",
             )
         )
