@@ -27,6 +27,14 @@ from llmctl.server.traces import Trace, Traces
 
 STATIC = Path(__file__).parent / "static"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'"
+NEUTRAL = {
+    "logprobs": False,
+    "top_logprobs": 0,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "top_p": 1,
+}
+"""What an engine in this process cannot change, with the value that asks for no change."""
 OPEN = {"/health", "/", "/page.js", "/page.css"}
 """Paths that need no key."""
 
@@ -47,7 +55,7 @@ def create(
         await upstream.aclose()
 
     app = FastAPI(title="llmctl", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
-    state = {"busy": 0}
+    state = {"busy": 0, "asked": 0}
     started = int(time.time())
 
     @app.middleware("http")
@@ -111,6 +119,9 @@ def create(
         try:
             raw = await read_json(request, recipe.limits.body_bytes)
             body = checked(raw, recipe.name, recipe.limits.max_tokens)
+            # another answer each time that the same is asked, the same ones after a restart
+            body.setdefault("seed", (recipe.seed + state["asked"]) % 2**31)
+            state["asked"] += 1
             trace.messages, trace.stream = body["messages"], bool(body.get("stream"))
             if documents is not None:
                 trace.sources = await asyncio.to_thread(documents.sources, body["messages"])
@@ -280,8 +291,8 @@ def read_events(data: bytes, trace: Trace) -> bytes:
 
 def engine_request(body: dict[str, Any]) -> EngineRequest:
     """A chat request for an engine in this process; what it cannot do is refused."""
-    for name in ("logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "top_p"):
-        if body.get(name):
+    for name, neutral in NEUTRAL.items():
+        if body.get(name, neutral) != neutral:
             raise Refused(400, f"this engine does not support {name}", None, name)
     if body.get("n", 1) != 1:
         raise Refused(400, "this engine gives one answer at a time", None, "n")

@@ -16,7 +16,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "top_logprobs": (0, 20),
 }
 WHOLE = {"seed", "n", "max_tokens", "max_completion_tokens", "top_logprobs"}
-OTHERS = {
+OTHERS: dict[str, type | tuple[type, ...]] = {
     "model": str,
     "messages": list,
     "stream": bool,
