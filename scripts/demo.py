@@ -161,7 +161,8 @@ def what_came_out(stage: str, manifest: dict[str, Any]) -> str:
             f"{Path(n).stem.rpartition('-')[2]} {mb:.0f} MB" for n, mb in sizes.items()
         )
     return ", ".join(
-        f"{name} {metrics[name] - metrics[f'{name}_diff']:.2f} -> {metrics[name]:.2f}"
+        f"{name.partition('.')[0]} "
+        f"{metrics[name] - metrics[f'{name}_diff']:.2f} -> {metrics[name]:.2f}"
         for name in ("loss.loss", "preference.preference", "arc_easy.acc")
     )
 

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STAGES = ("ingest", "build-dataset", "dedup", "sft", "dpo", "quantize", "eval", "serve")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NEEDS_NOTHING = ("dedup",)  # the smoke recipe runs with the base install
+NEEDS_NOTHING = ("dedup", "build-dataset")  # their smoke recipes run with the base install
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # what the five base dependencies import: names of files and folders in site-packages
 BASE = (
@@ -141,13 +141,22 @@ def test_a_missing_extra_is_one_line_and_exit_code_3(
     assert not (tmp_path / "build" / "smoke" / stage / "manifest.json").exists()
 
 
+def test_an_engine_inside_a_light_stage_names_its_extra(bare: Path, tmp_path: Path) -> None:
+    recipe = recipes_of(bare) / "build-dataset" / "demo.yaml"
+    (tmp_path / "in").mkdir()
+    done = run(bare, "build-dataset", recipe, "--set", "source=in", cwd=tmp_path)
+    assert done.returncode == 3
+    [line] = done.stderr.strip().splitlines()
+    assert line.endswith("pip install 'llmctl-toolkit[serve]'") and "xllamacpp" in line
+
+
 def test_every_needed_distribution_is_in_the_extra_that_is_named(tmp_path: Path) -> None:
     """`needs` in the code and the extras in pyproject.toml agree."""
     from llmctl import bundled
     from llmctl.schema.base import load
 
     def names(extra: str) -> set[str]:
-        lines = [*EXTRAS[extra], *PROJECT["dependencies"]]
+        lines = [*(EXTRAS[extra] if extra else ()), *PROJECT["dependencies"]]
         return {re.split(r"[<>=\[ ;]", each)[0].lower().replace("_", "-") for each in lines}
 
     for name in bundled.names():

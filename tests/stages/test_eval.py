@@ -56,16 +56,24 @@ def shifted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_choices_are_those_of_lm_eval(session: Any, tmp_path: Path) -> None:
+def test_choices_are_those_of_lm_eval(
+    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("lm_eval")
     import gzip
+
+    monkeypatch.chdir(tmp_path)
+    Path("work").mkdir()
+    before = sorted((SAMPLES / "benchmarks").rglob("*"))
 
     [theirs] = recipe_of(
         model="m",
         tasks=[{"kind": "lm_eval", "task": "arc_easy", "data": str(SAMPLES / "benchmarks")}],
     ).tasks
     items = theirs.items(tmp_path, 12, 42)
-    expected = list(theirs.score(session, items, tmp_path))
+    expected = list(theirs.score(session, items, Path("work")))
+    assert (tmp_path / "work" / "requests_rank0.db").is_file()
+    assert sorted((SAMPLES / "benchmarks").rglob("*")) == before, "an input is only read"
 
     file = SAMPLES / "benchmarks" / "allenai" / "ai2_arc" / "easy.jsonl.gz"
     with gzip.open(file) as lines:

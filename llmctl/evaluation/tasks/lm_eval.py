@@ -63,6 +63,7 @@ class LmEvalTask(Task):
         """Every numeric metric of each document; answered requests are kept in `work`."""
         from lm_eval import simple_evaluate
 
+        cache = str(work.resolve() / "requests")  # before the working directory changes
         wanted: dict[str, list[int]] = {}
         for item in items:
             wanted.setdefault(item.data["task"], []).append(item.data["doc"])
@@ -72,7 +73,7 @@ class LmEvalTask(Task):
                 tasks=[task for name, task in tasks.items() if name in wanted],
                 task_manager=manager,
                 samples=wanted,
-                use_cache=str(work.resolve() / "requests"),
+                use_cache=cache,
                 bootstrap_iters=0,
                 **self.options(),
             )
