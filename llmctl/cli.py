@@ -348,4 +348,8 @@ def _top(
 
 def main() -> None:
     """The console script."""
-    app()
+    try:
+        app()
+    except OSError as error:  # stdout is full or closed while help is printed
+        print(f"cannot write to stdout: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

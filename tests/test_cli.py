@@ -62,6 +62,7 @@ ERRORS = {
     "wrong-stage": (["sft", "good.yaml"], 2),
     "unknown-key": (["dedup", "typo.yaml"], 2),
     "unknown-kind": (["dedup", "kind.yaml"], 2),
+    "kind-without-keys": (["eval", "bare.yaml"], 2),
     "bad-value": (["dedup", "good.yaml", "--set", "seed=soon"], 2),
     "bad-set": (["dedup", "good.yaml", "--set", "seed"], 2),
     "missing-input": (["dedup", "good.yaml"], 2),
@@ -84,6 +85,7 @@ def wrong(tmp_path: Path) -> Path:
     files = {
         "good.yaml": good,
         "typo.yaml": good + "sed: 3\n",
+        "bare.yaml": "stage: eval\nout: build/x\nmodel: m\ntasks: [choice]\n",
         "kind.yaml": good + "methods:\n  - kind: minhsh\n",
         "broken.yaml": "stage: [dedup\n",
         "list.yaml": "- stage: dedup\n",
@@ -103,6 +105,16 @@ def test_errors(llmctl: Run, wrong: Path, name: str) -> None:
     assert result.returncode == code
     assert result.stdout == "" and "Traceback" not in result.stderr
     compare(f"error-{name}", result.stderr)
+
+
+def test_help_on_a_full_stdout_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "llmctl", "--help"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (
+        1, "cannot write to stdout: No space left on device\n",
+    )  # fmt: skip
 
 
 def test_stdout_is_the_result_alone(llmctl: Run, tmp_path: Path) -> None:

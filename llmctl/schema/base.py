@@ -186,6 +186,8 @@ def _lines(error: ValidationError, cls: type[Recipe], layer: Layer, path: Path) 
     for each in problems:
         loc = _real(each["loc"], layer.data)
         where = str(layer.place(loc) or path)
+        if each["type"] == "missing" and loc and loc[-1] != each["loc"][-1]:
+            loc = (*loc, each["loc"][-1])  # of a backend that is given by its kind alone
         if each["type"] == "extra_forbidden":
             text, suggestion = _unknown(loc, cls, layer.data)
             if suggestion:
