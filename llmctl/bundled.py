@@ -83,6 +83,24 @@ def _without_schema_path(text: str) -> str:
     return text.replace("$schema=../../llmctl/schema/json", f"$schema={schemas}")
 
 
+def _for_project(source: str, name: str) -> str:
+    """A demo recipe with the project's paths, and without what only the demo has."""
+    stage = source.partition("/")[0]
+    lines = path_of(source).read_text(encoding="utf-8").splitlines()
+    body = [
+        line for line in lines if not line.startswith(("#", "readers:")) and "/samples/" not in line
+    ]
+    head = [
+        f"# yaml-language-server: $schema=schema/{stage}.json",
+        f"#   llmctl {stage} recipes/{name}.yaml",
+    ]
+    if "gate:" in body:  # a few sample documents teach nothing
+        at = body.index("gate:")
+        hint = "# With documents of your own, let the run fail when tuning did not help:"
+        body = [*body[:at], hint, *(f"# {line}" for line in body[at:])]
+    return "\n".join([*head, *body]).replace("build/demo/", "build/") + "\n"
+
+
 MAKEFILE = """\
 # The chain: `make` brings everything up to date; a stage that is up to date takes no time.
 STAGES := ingest dataset pairs dedup sft dpo quantize eval
@@ -134,11 +152,11 @@ def init(target: Path, *, force: bool = False) -> Path:
     """Write a project that runs the whole chain on `docs/`; returns its folder."""
     files = {"Makefile": MAKEFILE, ".github/workflows/llmctl.yml": WORKFLOW}
     files[".gitignore"] = "build/\n.*.lock\n"
+    schemas = Path(__file__).parent / "schema" / "json"
     for name, source in PROJECT.items():
-        text = path_of(source).read_text(encoding="utf-8").replace("build/demo/", "build/")
-        text = text.replace(f"recipes/{source}.yaml", f"recipes/{name}.yaml")
-        text = text.replace("${recipe_dir}/../samples", str((folder() / "samples").resolve()))
-        files[f"recipes/{name}.yaml"] = _without_schema_path(text)
+        stage = source.partition("/")[0]
+        files[f"recipes/{name}.yaml"] = _for_project(source, name)
+        files[f"recipes/schema/{stage}.json"] = (schemas / f"{stage}.json").read_text("utf-8")
     present = [name for name in files if (target / name).exists()]
     if present and not force:
         raise RecipeError(f"{target}: has {', '.join(present)} already; use --force to replace")

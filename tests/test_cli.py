@@ -110,7 +110,10 @@ def test_errors(llmctl: Run, wrong: Path, name: str) -> None:
 def test_help_on_a_full_stdout_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "llmctl", "--help"], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "llmctl", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     assert (done.returncode, done.stderr) == (
         1, "cannot write to stdout: No space left on device\n",

@@ -29,7 +29,7 @@ class _Separators(dict[int, str]):
         return shown
 
 
-_separators = _Separators()
+SEPARATORS = _Separators()
 
 
 def composed(text: str, *, case: bool) -> str:
@@ -47,10 +47,10 @@ def encoded(text: str, *, case: bool) -> bytes:
     ASCII is left to the kernel's byte tables, which fold it for nothing.
     """
     if not text.isascii():
-        text = composed(text, case=case).translate(_separators)
+        text = composed(text, case=case).translate(SEPARATORS)
     return text.encode("utf-8", "surrogatepass")
 
 
 def unpunctuated(text: str) -> str:
     """Composed text with separators in place of punctuation; what the shingles are made of."""
-    return _ASCII_PUNCTUATION.sub(" ", text if text.isascii() else text.translate(_separators))
+    return _ASCII_PUNCTUATION.sub(" ", text if text.isascii() else text.translate(SEPARATORS))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -239,7 +240,8 @@ def kernel(name: str = "auto") -> Kernel:
     return NUMPY
 
 
-def _mapped(work: Callable[[T], S], items: list[T], threads: int) -> list[S]:
+def mapped(work: Callable[[T], S], items: list[T], threads: int) -> list[S]:
+    """work(item) of each item, in order, on threads: the kernels let go of the interpreter."""
     if threads < 2 or len(items) < 2:
         return [work(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
@@ -258,11 +260,24 @@ def _cuts(sizes: NDArray[Any], most: int) -> list[tuple[int, int]]:
     return cuts
 
 
+def allocated(shape: tuple[int, ...], kind: type[Any], file: Path | None) -> NDArray[Any]:
+    """An array without values, in a file when one is given."""
+    if file is None or 0 in shape:
+        return np.empty(shape, kind)
+    return np.memmap(file, kind, "w+", shape=shape)
+
+
 def signatures(
-    buffer: Buffer, form: Shape, a: Any, b: Any, use: Kernel, threads: int = 1
+    buffer: Buffer,
+    form: Shape,
+    a: Any,
+    b: Any,
+    use: Kernel,
+    threads: int = 1,
+    file: Path | None = None,
 ) -> tuple[NDArray[np.uint32], Ids]:
     """MinHash signatures, shape (texts, permutations), and the units of each text."""
-    signature = np.empty((len(buffer), len(a)), np.uint32)
+    signature = allocated((len(buffer), len(a)), np.uint32, file)
     counts = np.empty(len(buffer), np.int64)
 
     def work(cut: tuple[int, int]) -> None:
@@ -271,7 +286,7 @@ def signatures(
         data = buffer.data[offsets[0] : offsets[-1]]
         signature[first:last], counts[first:last] = use.sign(data, offsets - offsets[0], form, a, b)
 
-    _mapped(work, _cuts(np.diff(buffer.offsets), len(buffer)), threads)
+    mapped(work, _cuts(np.diff(buffer.offsets), len(buffer)), threads)
     return signature, counts
 
 
@@ -287,7 +302,7 @@ def shingle_sets(
         where = np.repeat(buffer.offsets[part] - begin[:-1], size) + np.arange(begin[-1])
         return use.sets(buffer.data[where], begin, form)
 
-    parts = _mapped(work, _cuts(sizes, GROUP), threads)
+    parts = mapped(work, _cuts(sizes, GROUP), threads)
     if not parts:
         return np.empty(0, np.uint64), np.zeros(1, np.int64)
     flat = np.concatenate([values for values, _ in parts])
@@ -299,7 +314,7 @@ def jaccard(
 ) -> NDArray[np.float64]:
     """Exact Jaccard of the pairs (x, y) of sets."""
     cuts = [(at, min(at + GROUP, len(x))) for at in range(0, len(x), GROUP)]
-    parts = _mapped(
+    parts = mapped(
         lambda c: use.jaccard(flat, pointer, x[c[0] : c[1]], y[c[0] : c[1]]), cuts, threads
     )
     return np.concatenate(parts) if parts else np.empty(0)

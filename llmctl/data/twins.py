@@ -9,16 +9,21 @@ rows have no verified pair left. Therefore a second run finds nothing.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmctl.data.kernels import MULT, Ids, Words, mix
+from llmctl.data.kernels import MULT, Ids, Words, allocated, mapped, mix
 
 Floats = NDArray[np.float64]
+AT_ONCE = 1 << 14
+"""Rows whose signatures are read together (8 MB)."""
+BANDS_AT_ONCE = 5
 
 
 @dataclass(frozen=True)
@@ -30,30 +35,46 @@ class Pairs:
     score: Floats
 
 
-def band_keys(signature: NDArray[np.uint32], bands: int, rows: int) -> tuple[Words, Words]:
-    """The key of each row in each band, shape (bands, rows), and one hash of all of them."""
-    keys = np.empty((bands, len(signature)), np.uint64)
-    content = np.zeros(len(signature), np.uint64)
-    for band in range(bands):
-        h = np.full(len(signature), 0x2545F4914F6CDD1D, np.uint64)
-        for column in range(band * rows, (band + 1) * rows):
-            h = mix((h ^ signature[:, column].astype(np.uint64)) * np.uint64(MULT))
-        keys[band] = h
-        content = mix(content * np.uint64(MULT) ^ h)
+def band_keys(
+    signature: NDArray[np.uint32],
+    ids: Ids,
+    bands: int,
+    rows: int,
+    threads: int = 1,
+    file: Path | None = None,
+) -> tuple[Words, Words]:
+    """The key of each of the rows `ids` in each band, shape (bands, ids), and a hash of all."""
+    keys = allocated((bands, len(ids)), np.uint64, file)
+    content = np.zeros(len(ids), np.uint64)
+
+    def work(first: int) -> None:
+        part = slice(first, first + AT_ONCE)
+        columns = signature[ids[part]].T.astype(np.uint64)
+        whole = np.zeros(columns.shape[1], np.uint64)
+        for band in range(bands):
+            h = np.full(columns.shape[1], 0x2545F4914F6CDD1D, np.uint64)
+            for column in range(band * rows, (band + 1) * rows):
+                h = mix((h ^ columns[column]) * np.uint64(MULT))
+            keys[band, part] = h
+            whole = mix(whole * np.uint64(MULT) ^ h)
+        content[part] = whole
+
+    mapped(work, list(range(0, len(ids), AT_ONCE)), threads)
     return keys, content
 
 
-def candidates(keys: Words, members: Ids, order: NDArray[Any]) -> Ids:
+def candidates(keys: Words, members: Ids, order: NDArray[Any], threads: int = 1) -> Ids:
     """Pairs of `members` in a band, as x * rows + y: neighbours by `order`, and the first."""
-    total, found = keys.shape[1], [np.empty(0, np.int64)]
-    for band in keys if len(members) else ():
-        h = band[members]
+    total = keys.shape[1]
+
+    def work(band: int) -> Ids:
+        h = keys[band][members]
         by_key = np.argsort(h)
         same = np.diff(h[by_key]) == 0
         shared = np.append(same, False) | np.append(False, same)
         group, ids = h[by_key][shared], members[by_key[shared]]
         if not len(ids):
-            continue
+            return np.empty(0, np.int64)
         inner = np.lexsort((ids, order[ids], group))
         group, ids = group[inner], ids[inner]
         same = np.diff(group) == 0
@@ -62,8 +83,14 @@ def candidates(keys: Words, members: Ids, order: NDArray[Any]) -> Ids:
         left, right, first = ids[:-1][same], ids[1:][same], ids[head[1:]][same]
         far = first != left
         x, y = np.append(left, first[far]), np.append(right, right[far])
-        found.append(np.unique(np.minimum(x, y) * total + np.maximum(x, y)))
-    return np.unique(np.concatenate(found))
+        return np.unique(np.minimum(x, y) * total + np.maximum(x, y))
+
+    found = np.empty(0, np.int64)
+    if len(members):
+        for first in range(0, len(keys), BANDS_AT_ONCE):
+            bands = list(range(first, min(first + BANDS_AT_ONCE, len(keys))))
+            found = np.unique(np.concatenate([found, *mapped(work, bands, threads)]))
+    return found
 
 
 class Scores:
@@ -93,17 +120,19 @@ def greedy(pairs: Pairs, rows: int, fixed: int) -> tuple[Ids, Floats]:
 
     A fixed row (below `fixed`) is never dropped, and is named before other twins.
     """
-    twin, score = [-1] * rows, [0.0] * rows
+    twin, score = array("q", [-1]) * rows, array("d", [0.0]) * rows
     order = np.lexsort((pairs.x, -pairs.score, pairs.x >= fixed, pairs.y))
-    columns = (pairs.x[order].tolist(), pairs.y[order].tolist(), pairs.score[order].tolist())
-    for x, y, s in zip(*columns, strict=True):  # by y: every x < y is already decided
-        if twin[y] < 0 and twin[x] < 0:
-            twin[y], score[y] = x, s
+    for first in range(0, len(order), 1 << 20):
+        part = order[first : first + (1 << 20)]
+        columns = (pairs.x[part].tolist(), pairs.y[part].tolist(), pairs.score[part].tolist())
+        for x, y, s in zip(*columns, strict=True):  # by y: every x < y is already decided
+            if twin[y] < 0 and twin[x] < 0:
+                twin[y], score[y] = x, s
     return np.array(twin, np.int64), np.array(score)
 
 
 def resolve(
-    keys: Words, content: Words, scores: Scores, fixed: int, threshold: float
+    keys: Words, content: Words, scores: Scores, fixed: int, threshold: float, threads: int = 1
 ) -> tuple[Ids, Floats, Pairs]:
     """The kept twin and score of each row, and the pairs that make the clusters."""
     rows = keys.shape[1]
@@ -112,8 +141,8 @@ def resolve(
     clusters: Pairs | None = None
     while True:
         members = np.flatnonzero(twin < 0)
-        by_content = _near(candidates(keys, members, content), scores, fixed, threshold)
-        by_rank = _near(candidates(keys, members, rank), scores, fixed, threshold)
+        by_content = _near(candidates(keys, members, content, threads), scores, fixed, threshold)
+        by_rank = _near(candidates(keys, members, rank, threads), scores, fixed, threshold)
         if clusters is None:
             clusters = Pairs(by_content // rows, by_content % rows, scores.of(by_content))
         grown = np.union1d(known, np.union1d(by_content, by_rank))

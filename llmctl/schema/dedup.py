@@ -71,6 +71,9 @@ class DedupRecipe(Recipe):
         "auto", description="The inner loops: equal results, numba (extra `fast`) is faster."
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads; 0: one for each processor.")
+    memory_mb: int = Field(
+        4096, ge=256, description="Memory to use, in MB; a larger input is worked on from files."
+    )
     examples: int = Field(
         20, ge=0, le=1000, description="Dropped rows beside their twins in the report, per reason."
     )
@@ -113,7 +116,8 @@ class DedupRecipe(Recipe):
         paths = [Path(str(p)) for p in self.inputs().values() if Path(str(p)).is_file()]
         size = sum(p.stat().st_size for p in paths) / 2**20
         if size:
-            lines["memory"] = f"about {4 * size + 120:.0f} MB for {size:.0f} MB of rows"
+            needed = min(4 * size + 120, self.memory_mb)
+            lines["memory"] = f"about {needed:.0f} MB for {size:.0f} MB of rows"
         return lines
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from itertools import chain
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from llmctl import rows as row_files
 from llmctl import ui
 from llmctl.data import kernels, lines
 from llmctl.data.dedupers.base import Found, Rows
+from llmctl.data.texts import Texts, Writer
 from llmctl.data.twins import components
 from llmctl.errors import InputError
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from llmctl.schema.dedup import DedupRecipe, Keep
 
 HELD_OUT = ("validation", "test")
+BASE_MB, PER_BYTE = 120, 4
+"""Memory of a run without rows, in MB, and bytes for each byte of rows."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,70 @@ class Entry:
     text: str
     where: str
     reason: str | None = None
-    rank: tuple[Any, ...] = ()
+    rank: tuple[float, float] = (0.0, 0.0)
+
+
+class Entries(Sequence[Entry]):
+    """Rows in an order; of each only offsets are held when the rest lies in files."""
+
+    def __init__(
+        self, texts: Texts, ids: Texts, wheres: Texts, reasons: NDArray[np.int64], names: list[str]
+    ) -> None:
+        self.texts, self.ids, self.wheres = texts, ids, wheres
+        self._reasons, self._names = reasons, names
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def fixed(self) -> int:
+        """How many rows are never dropped."""
+        return int((self._reasons >= 0).sum())
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return Entry(self.ids[index], self.texts[index], self.wheres[index], self.reason(index))
+
+    def reason(self, index: int) -> str | None:
+        """What a repeat of a row that is never dropped is called; None for the others."""
+        reason = int(self._reasons[index])
+        return self._names[reason] if reason >= 0 else None
+
+    def ordered(self, order: NDArray[np.int64]) -> Entries:
+        """The same rows, place i holding row order[i]."""
+        texts, ids, wheres = (s.ordered(order) for s in (self.texts, self.ids, self.wheres))
+        return Entries(texts, ids, wheres, self._reasons[order], self._names)
+
+
+def collected(each: Iterable[Entry], folder: Path | None) -> tuple[Entries, NDArray[np.float64]]:
+    """The entries and their ranks, shape (entries, 2); texts go to files in `folder`."""
+    names = ("texts", "ids", "wheres")
+    writers = [Writer(folder / name if folder else None) for name in names]
+    reasons, known, ranks = array("q"), list[str](), array("d")
+    for entry in each:
+        for writer, text in zip(writers, (entry.text, entry.id, entry.where), strict=True):
+            writer.add(text.encode("utf-8", "surrogatepass"))
+        if entry.reason is not None and entry.reason not in known:
+            known.append(entry.reason)
+        reasons.append(-1 if entry.reason is None else known.index(entry.reason))
+        ranks.extend(entry.rank)
+    texts, ids, wheres = (Texts(writer.buffer()) for writer in writers)
+    rank = np.frombuffer(ranks, np.float64).reshape(-1, 2)
+    return Entries(texts, ids, wheres, np.frombuffer(reasons, np.int64), known), rank
 
 
 @dataclass
 class Verdicts:
     """The decision on each entry, in order of preference: `twin` -1 is kept."""
 
-    entries: list[Entry]
+    entries: Entries
     twin: NDArray[np.int64]
     score: NDArray[np.float64]
     kind: list[str]
@@ -54,29 +115,51 @@ class Verdicts:
 
     def reason(self, i: int) -> str:
         """Why a row was dropped: the kind, or the name of the held-out set it repeats."""
-        return self.entries[int(self.twin[i])].reason or self.kind[i]
+        return self.entries.reason(int(self.twin[i])) or self.kind[i]
 
 
 def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     """Write kept.jsonl, dropped.jsonl, report.html, and the held-out splits unchanged."""
     files = [row_files.find(artifact.input(key)) for key in recipe.files()]
-    entries = [*references(recipe, artifact), *entries_of(recipe, files)]
-    fixed = sum(e.reason is not None for e in entries)
+    spill = spill_folder(recipe, artifact, files)
+    entries, rank = collected(chain(references(recipe, artifact), entries_of(recipe, files)), spill)
+    fixed = entries.fixed
     if len(entries) == fixed:
         raise InputError(f"{files[0]}: has no rows")
-    order = [*range(fixed), *sorted(range(fixed, len(entries)), key=lambda i: entries[i].rank)]
+    by_rank = np.lexsort((rank[fixed:, 1], rank[fixed:, 0])) + fixed
+    order = np.concatenate([np.arange(fixed), by_rank])
     ui.note(f"comparing {len(entries) - fixed} rows, {fixed} held-out rows")
-    verdicts = judge(recipe, [entries[i] for i in order], fixed)
-    place = np.argsort(np.array(order, np.int64))  # entry number -> its place by preference
+    verdicts = judge(recipe, entries.ordered(order), fixed, spill)
+    place = np.argsort(order)  # entry number -> its place by preference
     kept = (verdicts.twin[place] < 0)[fixed:]
     copy_kept(artifact, files, kept)
-    drops = [row(recipe, verdicts, int(i)) for i in place[fixed:] if verdicts.twin[i] >= 0]
+    drops = (row(recipe, verdicts, int(i)) for i in place[fixed:] if verdicts.twin[i] >= 0)
     artifact.write_jsonl("dropped.jsonl", drops)
     copy_splits(recipe, artifact)
     measure(artifact, verdicts, fixed)
     from llmctl.data.dedup_report import write
 
     write(recipe, artifact, verdicts, fixed)
+
+
+def spill_folder(recipe: DedupRecipe, artifact: Artifact, files: list[Path]) -> Path | None:
+    """Where to work when the rows do not fit into the memory that the recipe allows."""
+    if fits(recipe, sum(path.stat().st_size * _packed(path) for path in files)):
+        return None
+    ui.note("the rows do not fit into `memory_mb`: working from files")
+    folder = artifact.scratch / "spill"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def fits(recipe: DedupRecipe, size: int) -> bool:
+    """Whether `size` bytes of rows can be worked on in memory."""
+    return BASE_MB + PER_BYTE * size / 2**20 <= recipe.memory_mb
+
+
+def _packed(path: Path) -> int:
+    """How much larger the rows are than their file."""
+    return 5 if path.suffix in (".gz", ".parquet") else 1
 
 
 def entries_of(recipe: DedupRecipe, files: list[Path]) -> Iterator[Entry]:
@@ -114,8 +197,10 @@ def splits(recipe: DedupRecipe, artifact: Artifact) -> list[Path]:
 
 def preference(
     keep: Keep, row: dict[str, Any], text: str, path: Path, where: str
-) -> tuple[Any, ...]:
+) -> tuple[float, float]:
     """The rank of a row: the lowest of twins stays; ties fall to the order of the rows."""
+    if keep.by == "first" and not keep.prefer:
+        return (0.0, 0.0)
     source = row.get("source")
     names = [str(path), path.name]
     if isinstance(source, dict):
@@ -125,7 +210,7 @@ def preference(
     liked = (i for i, p in enumerate(keep.prefer) if any(fnmatch(name, p) for name in names))
     first = next(liked, len(keep.prefer))
     if keep.by == "first":
-        return (first,)
+        return (first, 0.0)
     if keep.by in ("longest", "shortest"):
         return (first, -len(text) if keep.by == "longest" else len(text))
     assert keep.field is not None
@@ -153,10 +238,10 @@ def threads_of(recipe: DedupRecipe) -> int:
     return recipe.threads or len(os.sched_getaffinity(0))
 
 
-def judge(recipe: DedupRecipe, entries: list[Entry], fixed: int) -> Verdicts:
+def judge(recipe: DedupRecipe, entries: Entries, fixed: int, spill: Path | None = None) -> Verdicts:
     """Run the methods in one plan over entries in order of preference."""
     use = kernels.kernel(recipe.kernel)
-    texts = Rows([e.text for e in entries], fixed, use, threads_of(recipe), recipe.seed)
+    texts = Rows(entries.texts, fixed, use, threads_of(recipe), recipe.seed, spill)
     twin, score = np.full(len(entries), -1, np.int64), np.zeros(len(entries))
     kind, found = [""] * len(entries), {}
     for method in sorted(recipe.methods, key=lambda m: m.order):
@@ -175,17 +260,17 @@ def judge(recipe: DedupRecipe, entries: list[Entry], fixed: int) -> Verdicts:
 
 def row(recipe: DedupRecipe, verdicts: Verdicts, i: int) -> dict[str, Any]:
     """The line of dropped.jsonl for one row."""
-    entry, twin = verdicts.entries[i], verdicts.entries[int(verdicts.twin[i])]
+    entries, twin = verdicts.entries, int(verdicts.twin[i])
     method = next(m for m in recipe.methods if m.kind == verdicts.kind[i])
-    stays = "held out" if twin.reason else f"keep {recipe.keep.by}"
+    stays = "held out" if entries.reason(twin) else f"keep {recipe.keep.by}"
     return {
-        "id": entry.id,
+        "id": entries.ids[i],
         "reason": verdicts.reason(i),
-        "twin": twin.id,
+        "twin": entries.ids[twin],
         "score": round(float(verdicts.score[i]), 6),
         "rule": f"{method.rule}; {stays}",
-        "line": _short(entry.where),
-        "twin_line": _short(twin.where),
+        "line": _short(entries.wheres[i]),
+        "twin_line": _short(entries.wheres[twin]),
     }
 
 

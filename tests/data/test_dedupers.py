@@ -167,3 +167,25 @@ def test_overlap_finds_items_inside_longer_rows() -> None:
     assert result.twin.tolist() == [-1, -1, -1, 0, 1, -1, -1]
     assert result.score[3] == 1.0
     assert (found(texts, Deduper.of("overlap"), 0).twin < 0).all()
+
+
+@given(texts=TEXTS, case=st.booleans(), space=st.booleans(), punctuation=st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_exact_is_the_first_row_of_the_same_folded_text(
+    texts: list[str], case: bool, space: bool, punctuation: bool
+) -> None:
+    method = Deduper.of(
+        {
+            "kind": "exact",
+            "ignore_case": case,
+            "ignore_space": space,
+            "ignore_punctuation": punctuation,
+        }
+    )
+    texts = texts + [t.swapcase() for t in texts[:4]] + [t.replace(" ", "\n ") for t in texts[:4]]
+    first: dict[str, int] = {}
+    expected = []
+    for i, text in enumerate(texts):
+        kept = first.setdefault(method.folded(text), i)  # type: ignore[attr-defined]
+        expected.append(kept if kept != i else -1)
+    assert found(texts, method).twin.tolist() == expected

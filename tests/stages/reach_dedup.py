@@ -29,6 +29,7 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
         banding=minhash.banding() if minhash else None,
         rank=lambda: dedup.preference(recipe.keep, ranked, "a b", Path("old.jsonl"), "x:1"),
         threads=dedup.threads_of(recipe),
+        fits=lambda size: dedup.fits(recipe, size),
         seed=kernels.permutations(2, recipe.seed)[0].tolist(),
     )
 
@@ -44,6 +45,7 @@ ROWS: dict[str, Any] = {
     "seed": (7, lambda b: b.seed, [4058335883, 2684764585]),
     "data": ("recipes/samples/chat.jsonl", lambda b: str(b.files["data"])),
     "text": (["id"], _own("text")),
+    "memory_mb": (512, lambda b: b.fits(200 * 2**20), False),
     "methods": (["exact"], lambda b: sorted(b.methods)),
     "methods[exact].ignore_case": (False, lambda b: b.exact, "A b! c"),
     "methods[exact].ignore_space": (False, lambda b: b.exact, "a  b! c"),

@@ -166,3 +166,28 @@ def test_bad_rows_are_named_by_file_and_line(tmp_path: Path, content: bytes, mes
 def test_contradictions_are_refused_at_the_recipe(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DedupRecipe.model_validate({"stage": "dedup", "out": "o", "data": "d.jsonl", **keys})
+
+
+def test_a_run_from_files_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmctl.stages import dedup
+
+    words = [f"w{n}" for n in range(40)]
+    rows = [
+        {"id": f"r{n}", "text": " ".join(words[(n * k) % 40] for k in range(1, 40 - n % 3))}
+        for n in range(200)
+    ]
+    rows += [{**row, "id": f"{row['id']}b", "text": row["text"].upper()} for row in rows[::7]]
+    rows += [{"id": "e", "text": ""}, {"id": "f", "text": "\ud800 lone"}, {"id": "g", "text": "é"}]
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    other = jsonl(tmp_path / "other.jsonl", rows[5:9])
+    keys = {"data": data, "against": [other], "keep": {"by": "longest"}}
+    deduped(tmp_path / "a", **keys)
+    monkeypatch.setattr(dedup, "PER_BYTE", 10**9)
+    monkeypatch.setattr("llmctl.data.dedupers.minhash.BULK", 2000)
+    artifact = deduped(tmp_path / "b", **keys)
+    assert (artifact.scratch / "spill" / "signatures").is_file()
+    for name in ("kept.jsonl", "dropped.jsonl"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert len(rows_of(tmp_path / "b/dropped.jsonl")) > 30

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,11 +20,17 @@ from llmctl.plugins import Backend
 class Rows:
     """Texts in order of preference; the first `fixed` are references that are never dropped."""
 
-    texts: list[str]
+    texts: Sequence[str]
     fixed: int
     kernel: Kernel
     threads: int = 1
     seed: int = 42
+    spill: Path | None = None
+    """Folder for what grows with the rows; None keeps it in memory."""
+
+    def file(self, name: str) -> Path | None:
+        """Where to put something large, or None."""
+        return self.spill / name if self.spill is not None else None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -9,8 +10,21 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from llmctl.data.dedupers.base import Deduper, Found, Rows
-from llmctl.data.folding import composed, unpunctuated
+from llmctl.data.folding import SEPARATORS, composed, unpunctuated
+from llmctl.data.kernels import Ids
+from llmctl.data.texts import picked
 from llmctl.data.twins import Pairs
+
+_REST = bytes(range(0x30)) + b":;<=>?@[\\]^`{|}~\x7f"
+"""ASCII bytes that are neither letters nor digits."""
+
+
+def _letters(text: str) -> bytes:
+    """ASCII letters, digits and all that is not ASCII, with no case: a rough, quick fold."""
+    if not text.isascii():
+        text = composed("".join(text.split()), case=True)
+        text = "".join(text.translate(SEPARATORS).split())
+    return text.encode("utf-8", "surrogatepass").lower().translate(None, _REST)
 
 
 class ExactDeduper(Deduper):
@@ -36,14 +50,27 @@ class ExactDeduper(Deduper):
             text = unpunctuated(text)
         return " ".join(text.split()) if self.ignore_space else text
 
+    def _alike(self, texts: Sequence[str], ids: Ids) -> Ids:
+        """The rows whose letters occur in another row, too: only they can be equal to one."""
+        if not (self.ignore_space and self.ignore_case):
+            return ids
+        hashes = np.fromiter((hash(_letters(t)) for t in picked(texts, ids)), np.int64, len(ids))
+        _, group, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        return ids[counts[group] > 1]
+
     def find(self, rows: Rows, alive: NDArray[np.bool_]) -> Found:
-        """One pass: the first row with a hash is kept."""
-        first: dict[bytes, int] = {}
+        """The first row with a hash is kept."""
+        ids = self._alike(rows.texts, np.flatnonzero(alive))
+        digests = bytearray()
+        for text in picked(rows.texts, ids):
+            folded = self.folded(text).encode("utf-8", "surrogatepass")
+            digests += blake2b(folded, digest_size=16).digest()
+        high, low = np.frombuffer(digests, np.uint64).reshape(-1, 2).T
+        order = np.lexsort((ids, low, high))
+        new = np.append(True, (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0))[: len(ids)]
+        place = np.maximum.accumulate(np.where(new, np.arange(len(ids)), 0))
         twin = np.full(len(rows.texts), -1, np.int64)
-        for i in np.flatnonzero(alive).tolist():
-            folded = self.folded(rows.texts[i]).encode("utf-8", "surrogatepass")
-            kept = first.setdefault(blake2b(folded, digest_size=16).digest(), i)
-            if kept != i and i >= rows.fixed:
-                twin[i] = kept
+        twin[ids[order]] = np.where(new, -1, ids[order][place])
+        twin[: rows.fixed] = -1
         y = np.flatnonzero(twin >= 0)
         return Found(twin, (twin >= 0).astype(float), Pairs(twin[y], y, np.ones(len(y))))

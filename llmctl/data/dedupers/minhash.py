@@ -11,12 +11,15 @@ from pydantic import Field, model_validator
 from llmctl.data import kernels, twins
 from llmctl.data.dedupers.base import Deduper, Found, Rows
 from llmctl.data.folding import encoded
-from llmctl.data.kernels import Buffer, Ids, Shape
+from llmctl.data.kernels import Ids, Shape
+from llmctl.data.texts import joined, picked
 from llmctl.data.twins import Floats, Pairs
 
 Threshold = Annotated[float, Field(gt=0, le=1)]
 COMPARED = 1 << 14
 """Pairs of signatures compared at a time (16 MB)."""
+BULK = 1 << 26
+"""Bytes of text whose shingle sets are held together when memory is short."""
 
 
 class MinhashDeduper(Deduper):
@@ -96,11 +99,15 @@ class MinhashDeduper(Deduper):
         """Sign, band, verify, drop only against kept rows; a row without a word is left alone."""
         ids = np.flatnonzero(alive)
         form, use, threads = self.shape(), rows.kernel, rows.threads
-        buffer = Buffer.of(encoded(rows.texts[i], case=self.ignore_case) for i in ids.tolist())
+        texts = (encoded(text, case=self.ignore_case) for text in picked(rows.texts, ids))
+        buffer = joined(texts, rows.file("folded"))
         a, b = kernels.permutations(self.permutations, rows.seed)
-        signature, counts = kernels.signatures(buffer, form, a, b, use, threads)
+        signature, counts = kernels.signatures(
+            buffer, form, a, b, use, threads, rows.file("signatures")
+        )
         worded = np.flatnonzero(counts > 0)
-        signature, ids = signature[worded], ids[worded]
+        ids = ids[worded]
+        size = np.diff(buffer.offsets)[worded]
         fixed = int(np.searchsorted(ids, rows.fixed))
         lowest = self.lowest
         # A pair whose signatures agree six deviations below the threshold is not worth its sets.
@@ -110,20 +117,30 @@ class MinhashDeduper(Deduper):
             score = np.zeros(len(x))
             for at in range(0, len(x), COMPARED):
                 cut = slice(at, at + COMPARED)
-                score[cut] = (signature[x[cut]] == signature[y[cut]]).mean(axis=1)
+                same = signature[worded[x[cut]]] == signature[worded[y[cut]]]
+                score[cut] = same.mean(axis=1)
             close = np.flatnonzero(score >= floor)
-            needed, place = np.unique(np.append(x[close], y[close]), return_inverse=True)
-            sets = kernels.shingle_sets(buffer, form, worded[needed], use, threads)
-            left, right = place[: len(close)], place[len(close) :]
-            score[close] = kernels.jaccard(*sets, left, right, use, threads)
+            bulk = np.cumsum(size[x[close]] + size[y[close]]) if rows.spill else np.zeros(0)
+            ends = np.searchsorted(bulk, np.arange(BULK, bulk[-1] if len(bulk) else 0, BULK))
+            for part in np.split(close, ends):
+                needed, place = np.unique(np.append(x[part], y[part]), return_inverse=True)
+                sets = kernels.shingle_sets(buffer, form, worded[needed], use, threads)
+                left, right = place[: len(part)], place[len(part) :]
+                score[part] = kernels.jaccard(*sets, left, right, use, threads)
             score[score < floor] = 0.0
             return score
 
-        keys, content = twins.band_keys(signature, *self.banding())
+        keys, content = twins.band_keys(
+            signature, worded, *self.banding(), threads, rows.file("bands")
+        )
         scores = twins.Scores(len(ids), measure)
-        local, score, pairs = twins.resolve(keys, content, scores, fixed, self.threshold)
+
+        def resolved(threshold: float) -> tuple[Ids, Floats, Pairs]:
+            return twins.resolve(keys, content, scores, fixed, threshold, threads)
+
+        local, score, pairs = resolved(self.threshold)
         sweep = {
-            each: int((twins.resolve(keys, content, scores, fixed, each)[0] >= 0).sum())
+            each: int((resolved(each)[0] >= 0).sum())
             for each in sorted({*self.sweep, self.threshold} if self.sweep else ())
         }
         twin, all_scores = np.full(len(rows.texts), -1, np.int64), np.zeros(len(rows.texts))

@@ -12,6 +12,7 @@ from llmctl.data import kernels
 from llmctl.data.dedupers.base import Deduper, Found, Rows
 from llmctl.data.folding import encoded
 from llmctl.data.kernels import Buffer, Ids
+from llmctl.data.texts import picked
 from llmctl.data.twins import Floats, Pairs
 
 AT_ONCE = 20_000
@@ -49,7 +50,7 @@ class OverlapDeduper(Deduper):
         sizes = np.minimum(words, self.ngram)
         for first in range(0, len(ids) if rows.fixed else 0, AT_ONCE):
             part = ids[first : first + AT_ONCE]
-            buffer = Buffer.of(encoded(rows.texts[i], case=True) for i in part.tolist())
+            buffer = Buffer.of(encoded(text, case=True) for text in picked(rows.texts, part))
             # an item shorter than an n-gram is searched as a whole: its length is then the n
             for n in np.unique(sizes[words >= self.shortest]).tolist():
                 chosen = np.flatnonzero((sizes == n) & (words >= self.shortest))
