@@ -49,6 +49,6 @@ def test_make_runs_on_the_sample_documents(project: Path) -> None:
     env = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
     done = subprocess.run(["make", "pairs"], cwd=project, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (project / "build" / "pairs" / "train.jsonl").read_text().count("\n") > 2
+    assert (project / "build" / "pairs" / "train.jsonl").read_text().count("\n") >= 2
     plan = subprocess.run(["make", "-n"], cwd=project, env=env, capture_output=True, text=True)
     assert plan.stdout.count("llmctl ") == 8
