@@ -47,7 +47,9 @@ def encoded(text: str, *, case: bool) -> bytes:
     ASCII is left to the kernel's byte tables, which fold it for nothing.
     """
     if not text.isascii():
-        text = composed(text, case=case).translate(SEPARATORS)
+        text = composed(text, case=case)
+        for character in {c for c in set(text) if c > "\x7f" and SEPARATORS[ord(c)] != c}:
+            text = text.replace(character, SEPARATORS[ord(character)])
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -295,12 +295,14 @@ def shingle_sets(
 ) -> tuple[Words, Ids]:
     """The shingle sets of the texts `ids`, as CSR."""
     sizes = buffer.offsets[ids + 1] - buffer.offsets[ids]
+    view = memoryview(buffer.data)  # type: ignore[arg-type]
 
     def work(cut: tuple[int, int]) -> tuple[Words, Ids]:
         part, size = ids[cut[0] : cut[1]], sizes[cut[0] : cut[1]]
-        begin = _starts(size)
-        where = np.repeat(buffer.offsets[part] - begin[:-1], size) + np.arange(begin[-1])
-        return use.sets(buffer.data[where], begin, form)
+        first = buffer.offsets[part].tolist()
+        spans = zip(first, size.tolist(), strict=True)
+        data = b"".join([view[begin : begin + length] for begin, length in spans])
+        return use.sets(np.frombuffer(data, np.uint8), _starts(size), form)
 
     parts = mapped(work, _cuts(sizes, GROUP), threads)
     if not parts:

@@ -83,14 +83,21 @@ def candidates(keys: Words, members: Ids, order: NDArray[Any], threads: int = 1)
         left, right, first = ids[:-1][same], ids[1:][same], ids[head[1:]][same]
         far = first != left
         x, y = np.append(left, first[far]), np.append(right, right[far])
-        return np.unique(np.minimum(x, y) * total + np.maximum(x, y))
+        return distinct(np.minimum(x, y) * total + np.maximum(x, y))
 
     found = np.empty(0, np.int64)
     if len(members):
         for first in range(0, len(keys), BANDS_AT_ONCE):
             bands = list(range(first, min(first + BANDS_AT_ONCE, len(keys))))
-            found = np.unique(np.concatenate([found, *mapped(work, bands, threads)]))
+            found = distinct(np.concatenate([found, *mapped(work, bands, threads)]))
     return found
+
+
+def distinct(values: Ids) -> Ids:
+    """Sorted, each once; faster than np.unique, which hashes."""
+    values = np.sort(values)
+    new: Ids = values[np.append(True, values[1:] != values[:-1])[: len(values)]]
+    return new
 
 
 class Scores:
@@ -102,7 +109,8 @@ class Scores:
 
     def of(self, keys: Ids) -> Floats:
         """The similarity of each pair x * rows + y."""
-        new = np.setdiff1d(keys, self._keys, assume_unique=True)
+        place = np.searchsorted(self._keys, keys)
+        new = keys[np.append(self._keys, -1)[place] != keys]
         if len(new):
             scores = self._measure(new // self.rows, new % self.rows)
             merged = np.append(self._keys, new)
@@ -145,7 +153,7 @@ def resolve(
         by_rank = _near(candidates(keys, members, rank, threads), scores, fixed, threshold)
         if clusters is None:
             clusters = Pairs(by_content // rows, by_content % rows, scores.of(by_content))
-        grown = np.union1d(known, np.union1d(by_content, by_rank))
+        grown = distinct(np.concatenate([known, by_content, by_rank]))
         if len(grown) == len(known):
             return twin, score, clusters
         known = grown

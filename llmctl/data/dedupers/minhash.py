@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from llmctl.data import kernels, twins
 from llmctl.data.dedupers.base import Deduper, Found, Rows
 from llmctl.data.folding import encoded
-from llmctl.data.kernels import Ids, Shape
+from llmctl.data.kernels import Buffer, Ids, Kernel, Shape
 from llmctl.data.texts import joined, picked
 from llmctl.data.twins import Floats, Pairs
 
@@ -20,6 +20,35 @@ COMPARED = 1 << 14
 """Pairs of signatures compared at a time (16 MB)."""
 BULK = 1 << 26
 """Bytes of text whose shingle sets are held together when memory is short."""
+
+
+class _Sets:
+    """Shingle sets of the rows that are compared, each made once while they are kept."""
+
+    def __init__(self, buffer: Buffer, form: Shape, ids: Ids, use: Kernel, threads: int) -> None:
+        self._make = (buffer, form, use, threads)
+        self._ids = ids
+        self._clear()
+
+    def _clear(self) -> None:
+        self._place = np.full(len(self._ids), -1, np.int64)
+        self._flat, self._pointer = np.empty(0, np.uint64), np.zeros(1, np.int64)
+
+    def jaccard(self, x: Ids, y: Ids, *, keep: bool) -> Floats:
+        """Exact similarities of pairs; `keep` holds their sets for the next call."""
+        buffer, form, use, threads = self._make
+        wanted = np.zeros(len(self._ids), bool)
+        wanted[x] = wanted[y] = True
+        new = np.flatnonzero(wanted & (self._place < 0))
+        flat, pointer = kernels.shingle_sets(buffer, form, self._ids[new], use, threads)
+        self._place[new] = np.arange(len(new)) + len(self._pointer) - 1
+        self._pointer = np.append(self._pointer, pointer[1:] + len(self._flat))
+        self._flat = np.concatenate([self._flat, flat]) if len(self._flat) else flat
+        left, right = self._place[x], self._place[y]
+        score = kernels.jaccard(self._flat, self._pointer, left, right, use, threads)
+        if not keep:
+            self._clear()
+        return score
 
 
 class MinhashDeduper(Deduper):
@@ -113,6 +142,8 @@ class MinhashDeduper(Deduper):
         # A pair whose signatures agree six deviations below the threshold is not worth its sets.
         floor = lowest - 6 * (lowest * (1 - lowest) / self.permutations) ** 0.5
 
+        sets = _Sets(buffer, form, worded, use, threads)
+
         def measure(x: Ids, y: Ids) -> Floats:
             score = np.zeros(len(x))
             for at in range(0, len(x), COMPARED):
@@ -123,10 +154,7 @@ class MinhashDeduper(Deduper):
             bulk = np.cumsum(size[x[close]] + size[y[close]]) if rows.spill else np.zeros(0)
             ends = np.searchsorted(bulk, np.arange(BULK, bulk[-1] if len(bulk) else 0, BULK))
             for part in np.split(close, ends):
-                needed, place = np.unique(np.append(x[part], y[part]), return_inverse=True)
-                sets = kernels.shingle_sets(buffer, form, worded[needed], use, threads)
-                left, right = place[: len(part)], place[len(part) :]
-                score[part] = kernels.jaccard(*sets, left, right, use, threads)
+                score[part] = sets.jaccard(x[part], y[part], keep=rows.spill is None)
             score[score < floor] = 0.0
             return score
 
