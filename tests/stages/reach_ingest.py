@@ -12,7 +12,7 @@ BASE: dict[str, Any] = {"source": "docs"}
 
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     """The parts of the recipe, tried on small real text; no model is loaded."""
-    from llmctl.stages import ingest
+    from llmctl.rag import reading
 
     reader = recipe.readers[0]
     name = reader.patterns[0].replace("*", "file")
@@ -21,11 +21,11 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     (files / "bad.md").write_bytes(b"\xff\xfe broken")
     (files / "long.md").write_text("A long line of words. " * 100)
     try:
-        ingest.read(recipe.model_copy(update={"source": files, "cleaners": ()}), {})
+        reading.read(recipe.model_copy(update={"source": files, "cleaners": ()}), {})
         ends = "skip"
     except Exception:
         ends = "fail"
-    left_out = ingest.read(
+    left_out = reading.read(
         recipe.model_copy(update={"source": files, "on_error": "skip", "cleaners": ()}), {}
     )[1]
     text = ("abcdefghi." if recipe.chunker.kind == "window" else "One. Two three. ") * 300
