@@ -13,6 +13,7 @@ from llmctl.rag.embedders.base import Embedder
 from llmctl.rag.readers.base import Reader
 from llmctl.rag.stores.base import Store
 from llmctl.schema.base import Recipe
+from llmctl.schema.retrieve import Keywords
 
 
 def _readers() -> tuple[Reader, ...]:
@@ -26,7 +27,7 @@ def _cleaners() -> tuple[Cleaner, ...]:
 class IngestRecipe(Recipe):
     """Raw documents in; clean text, chunks and a vector store out."""
 
-    needs: ClassVar[dict[str, str]] = {"numpy": "rag"}
+    needs: ClassVar[dict[str, str]] = {"numpy": "rag", "PyStemmer": "rag"}
 
     stage: Literal["ingest"] = Field(description="Names the stage.")
     source: Path = Field(description="A document, or a folder that is read recursively.")
@@ -50,6 +51,10 @@ class IngestRecipe(Recipe):
     )
     store: Store = Field(
         default_factory=lambda: Store.of("chroma"), description="Where vectors are kept and found."
+    )
+    keywords: Keywords = Field(
+        default_factory=lambda: Keywords.model_validate({}),
+        description="The keyword index beside the vectors.",
     )
     on_error: Literal["skip", "fail"] = Field(
         "skip",

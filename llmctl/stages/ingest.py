@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmctl import ui
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
+from llmctl.rag import keywords
 from llmctl.rag.cutting import cut
 from llmctl.rag.reading import read
 from llmctl.records import Chunk, row_id
@@ -23,7 +24,7 @@ GROUP = 64
 
 
 def run(recipe: IngestRecipe, artifact: Artifact) -> None:
-    """Write documents.jsonl, chunks.jsonl, dropped.jsonl and store/."""
+    """Write documents.jsonl, chunks.jsonl, dropped.jsonl, store/ and keywords/."""
     documents, dropped = read(recipe, artifact.metrics)
     artifact.dropped.update(row["reason"] for row in dropped)
     if not documents:
@@ -43,6 +44,8 @@ def run(recipe: IngestRecipe, artifact: Artifact) -> None:
         _emptied(folder)
         recipe.store.build(folder, chunks, vectors)
         advance(1)
+    texts = ((chunk["id"], chunk["text"]) for chunk in chunks)
+    keywords.build(artifact.path("keywords/x").parent, texts, recipe.keywords)
     artifact.determinism = "seeded"  # the rows are the same bytes, the store's ids are not
     artifact.metrics |= {
         "documents": len(documents),

@@ -52,6 +52,22 @@ def clean(text: str) -> Any:
     return lambda built: built.cleaner.clean(text).text
 
 
+def indexed(query: str) -> Any:
+    """What the keyword index of two texts gives for a question."""
+
+    def where(built: Any) -> list[float]:
+        from tempfile import TemporaryDirectory
+
+        from llmctl.rag import keywords
+
+        with TemporaryDirectory() as folder:
+            rows = [("a", "filters the filters"), ("b", "a long text about the filter of a pump")]
+            keywords.build(Path(folder), rows, built.recipe.keywords)
+            return [round(float(each), 3) for each in keywords.open(Path(folder)).scores(query)]
+
+    return where
+
+
 class FakeModel:
     """What sentence-transformers is given: the calls, not the arithmetic."""
 
@@ -126,6 +142,10 @@ ROWS: dict[str, Any] = {
     "cleaners[length].min_chars": (
         99, lambda built: built.cleaner.clean("short").detail, "5 < 99 characters"
     ),
+    "keywords.stemmer": ("none", indexed("filters"), [0.444, 0.0]),
+    "keywords.stop_words": (["filters"], indexed("filter"), [0.0, 0.204]),
+    "keywords.k1": (0.0, indexed("pump"), [0.0, 0.693]),
+    "keywords.b": (0.0, indexed("pump"), [0.0, 0.277]),
     "chunker": ("markdown", lambda built: built.chunker.kind),
     "chunker[sentence].max_chars": (40, widest, True),
     "chunker[markdown].max_chars": (40, widest, True),

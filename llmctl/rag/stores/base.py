@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -26,8 +26,13 @@ class Near(NamedTuple):
 class Opened(Protocol):
     """A store that is open for questions."""
 
-    def near(self, vector: np.ndarray, k: int) -> list[Near]:
-        """The k nearest, nearest first."""
+    def near(
+        self, vector: np.ndarray, k: int, allowed: Collection[str] | None = None
+    ) -> list[Near]:
+        """The k nearest, nearest first; with `allowed` only among these ids (a filter's)."""
+
+    def vectors(self, ids: Sequence[str]) -> np.ndarray:
+        """The stored vectors of these ids in their order, float32, shape (ids, dimensions)."""
 
 
 class Store(Backend):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,17 +34,31 @@ class Opened:
     def __init__(self, collection: Any) -> None:
         self.collection = collection
 
-    def near(self, vector: np.ndarray, k: int) -> list[Near]:
+    def near(
+        self, vector: np.ndarray, k: int, allowed: Collection[str] | None = None
+    ) -> list[Near]:
         """The k nearest; Chroma gives 1 - cosine."""
-        count = min(k, self.collection.count())
+        count = min(k, self.collection.count() if allowed is None else len(allowed))
         if count == 0:
             return []
         found = self.collection.query(
-            query_embeddings=[vector.tolist()], n_results=count, include=["distances"]
+            query_embeddings=[vector.tolist()],
+            ids=None if allowed is None else list(allowed),
+            n_results=count,
+            include=["distances"],
         )
         rows = zip(found["ids"][0], found["distances"][0], strict=True)
         # equal scores come in the order of the id, so that the answer does not depend on the graph
         return sorted((Near(i, round(1 - d, 6)) for i, d in rows), key=lambda n: (-n.score, n.id))
+
+    def vectors(self, ids: Sequence[str]) -> np.ndarray:
+        """Chroma gives the rows in an order of its own."""
+        import numpy as np
+
+        found = self.collection.get(ids=list(ids), include=["embeddings"])
+        place = {key: row for row, key in enumerate(found["ids"])}
+        rows: np.ndarray = np.asarray(found["embeddings"], dtype=np.float32)
+        return rows[[place[key] for key in ids]]
 
 
 class ChromaStore(Store):
