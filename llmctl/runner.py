@@ -100,13 +100,15 @@ def plan(stage: str | None, path: Path, options: Options, *, fetch: bool = False
         "stage": recipe.stage,
         "impl": recipe.impl,
         "recipe": recipe.fingerprint(),
-        "inputs": {key: each.digest for key, each in inputs.items()},
+        "inputs": {key: each.digest for key, each in inputs.items()} | recipe.revisions(),
         "packages": packages,
         "device": device_class(),
     }
     reason = ["--force"] if options.force else why(recipe, key_parts)
     if recipe.stage in LIVE:
         reason = reason or ["a service always runs"]
+    if recipe.always():
+        reason = reason or [recipe.always()]
     return Plan(loaded, inputs, key_parts, reason, missing)
 
 

@@ -1,81 +1,162 @@
-"""Sources -> documents: each file read by its reader, cleaned, and named; or left out and why."""
+"""Sources -> documents: each unit read by its reader, cleaned, and named; or left out and why.
+
+Nothing is held but the document at hand: `units` tells what there is with a digest of each, and
+`documents_of` parses one unit. A caller that knows a digest already need not parse.
+"""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmctl import digest
-from llmctl.errors import InputError
-from llmctl.rag.readers.base import Parsed, Unreadable
+from llmctl.errors import InputError, LlmctlError
+from llmctl.rag.readers.base import Parsed, Reader, Unreadable
+from llmctl.rag.sources.base import Unit
 from llmctl.records import Document, row_id
 from llmctl.schema.ingest import IngestRecipe
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What was left out; `decided` by a cleaner or for want of a reader, else it is an error."""
+
+    uri: str
+    reason: str
+    detail: str
+    decided: bool = False
+
+    def row(self) -> dict[str, Any]:
+        """The row of dropped.jsonl."""
+        row = {"id": row_id(self.uri), "uri": self.uri, "reason": self.reason}
+        return {**row, "detail": self.detail, "source": {"uri": self.uri}, "meta": {}}
+
+
+def units(recipe: IngestRecipe, scratch: Path) -> Iterator[Unit]:
+    """Everything that the source holds, unparsed; `scratch` keeps what had to be fetched."""
+    yield from recipe.source.units(scratch)
+
+
+def documents_of(
+    recipe: IngestRecipe, unit: Unit, removed: Counter[str] | None = None
+) -> Iterator[Document | Dropped]:
+    """The documents of one unit, streamed; with `on_error: fail` an error ends the run.
+
+    `removed` counts the characters that each kind of cleaner took out.
+    """
+    counts: Counter[str] = Counter() if removed is None else removed
+    for uri, kind, parsed in _parts(recipe, unit):
+        try:
+            if isinstance(parsed, Unreadable):
+                yield _left_out(recipe, unit, uri, parsed)
+            else:
+                yield _document(recipe, unit, uri, kind, parsed, counts)
+        except _Refused as refused:
+            yield Dropped(uri, refused.reason, refused.detail, decided=True)
+
+
+def iterate(
+    recipe: IngestRecipe, scratch: Path, removed: Counter[str] | None = None
+) -> Iterator[Document | Dropped]:
+    """Documents and what was left out, of all units in their order."""
+    for unit in units(recipe, scratch):
+        yield from documents_of(recipe, unit, removed)
 
 
 def read(
     recipe: IngestRecipe, metrics: dict[str, Any]
 ) -> tuple[list[Document], list[dict[str, Any]]]:
-    """(documents, rows of what was left out); both in the order of their paths."""
+    """(documents, rows of what was left out) as lists: for small sources."""
     documents: list[Document] = []
     dropped: list[dict[str, Any]] = []
     removed: Counter[str] = Counter({cleaner.kind: 0 for cleaner in recipe.cleaners})
-    for path, uri in files(recipe.source):
-        try:
-            documents.append(_document(recipe, path, uri, removed))
-        except Unreadable as error:
-            if recipe.on_error == "fail" and error.reason not in ("no_reader", "too_short"):
-                raise InputError(
-                    f"{path}: {error.reason}: {error.detail}; "
-                    "repair or remove it, or set on_error: skip"
-                ) from None
-            row = {"id": row_id(uri), "uri": uri, "reason": error.reason, "detail": error.detail}
-            dropped.append({**row, "source": {"uri": uri}, "meta": {}})
+    with tempfile.TemporaryDirectory() as scratch:
+        for each in iterate(recipe, Path(scratch), removed):
+            if isinstance(each, Dropped):
+                dropped.append(each.row())
+            else:
+                documents.append(each)
     metrics["characters_removed"] = dict(removed)
     return documents, dropped
 
 
-def files(source: Path) -> Iterator[tuple[Path, str]]:
-    """(file, its name relative to the source) in a fixed order; hidden files are left out."""
-    if source.is_file():
-        yield source, source.name
+class _Refused(Exception):  # noqa: N818
+    """A cleaner does not want the document."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
+
+
+def _left_out(recipe: IngestRecipe, unit: Unit, uri: str, error: Unreadable) -> Dropped:
+    decided = error.reason == "no_reader"
+    if recipe.on_error == "fail" and not decided:
+        part = uri[len(unit.uri) :] if uri.startswith(unit.uri) else ""
+        raise InputError(
+            f"{unit.path or unit.uri}{part}: {error.reason}: {error.detail}; "
+            "repair or remove it, or set on_error: skip"
+        )
+    return Dropped(uri, error.reason, error.detail, decided)
+
+
+def _parts(recipe: IngestRecipe, unit: Unit) -> Iterator[tuple[str, str, Parsed | Unreadable]]:
+    """(uri, kind of reader, what was read) of each document in a unit; never raises Unreadable."""
+    if unit.error is not None or unit.parsed is not None or unit.path is None:
+        yield unit.uri, recipe.source.kind, unit.error or unit.parsed or Parsed("")
         return
-    for path in digest.files_of(source):
-        relative = path.relative_to(source)
-        if not any(part.startswith(".") for part in relative.parts):
-            yield path, relative.as_posix()
-
-
-def _document(recipe: IngestRecipe, path: Path, uri: str, removed: Counter[str]) -> Document:
-    """One file, read and cleaned; raises Unreadable with the reason to leave it out."""
-    reader = next((each for each in recipe.readers if each.takes(path)), None)
-    if reader is None:
-        raise Unreadable("no_reader", f"no reader takes '{path.suffix or path.name}' files")
-    size = path.stat().st_size
-    if size > recipe.max_bytes:
-        raise Unreadable("too_large", f"{size} > {recipe.max_bytes} bytes")
+    kind = ""
     try:
-        parsed = reader.read(path)
+        reader = _reader(recipe, unit, unit.path)
+        kind = reader.kind
+        for fragment, parsed in reader.read_all(unit.path):
+            yield f"{unit.uri}#{fragment}" if fragment else unit.uri, kind, parsed
+    except LlmctlError:
+        raise
+    except Unreadable as error:
+        yield unit.uri, kind, error
     except OSError as error:
-        raise Unreadable("unreadable", error.strerror or type(error).__name__) from None
+        yield unit.uri, kind, Unreadable("unreadable", error.strerror or type(error).__name__)
+    except Exception as error:
+        # hostile files find exceptions in parsers that nobody knows of: one file, not the run
+        what = (str(error).splitlines() or [""])[0]
+        yield unit.uri, kind, Unreadable("broken", f"{type(error).__name__}: {what}"[:200])
+
+
+def _reader(recipe: IngestRecipe, unit: Unit, path: Path) -> Reader:
+    name = Path(unit.name or path.name)
+    reader = next((each for each in recipe.readers if each.takes(name)), None)
+    if reader is None:
+        raise Unreadable("no_reader", f"no reader takes '{name.suffix or name}' files")
+    size = path.stat().st_size
+    if size > recipe.max_bytes and not reader.streams:
+        raise Unreadable("too_large", f"{size} > {recipe.max_bytes} bytes")
+    return reader
+
+
+def _document(
+    recipe: IngestRecipe, unit: Unit, uri: str, kind: str, parsed: Parsed, removed: Counter[str]
+) -> Document:
+    """One document, cleaned; raises _Refused with the reason to leave it out."""
     text = _encodable(parsed.text)
     for cleaner in recipe.cleaners:
         cleaned = cleaner.clean(text)
         removed[cleaner.kind] += cleaned.removed
         if cleaned.reason is not None:
-            raise Unreadable(cleaned.reason, cleaned.detail)
+            raise _Refused(cleaned.reason, cleaned.detail)
         text = cleaned.text
     if not text.strip():
-        raise Unreadable("empty", "no text is left after cleaning")
+        raise _Refused("empty", "no text is left after cleaning")
     return {
         "id": row_id(uri, text),
         "text": text,
-        "title": _encodable(parsed.title) or Path(uri).stem,
+        "title": _encodable(parsed.title) or Path(unit.uri).stem,
         "uri": uri,
-        "source": {"uri": uri, "sha256": digest.of_file(path)},
-        "meta": _meta(parsed, reader.kind),
+        "source": {"uri": uri, "sha256": unit.sha256, **unit.meta},
+        "meta": _meta(parsed, kind),
     }
 
 

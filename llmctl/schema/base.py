@@ -53,6 +53,14 @@ class Recipe(Part):
         """Recipe key -> local path (must exist) or model reference; digested into the key."""
         return {}
 
+    def revisions(self) -> dict[str, str]:
+        """Recipe key -> version of something that is not a local file; enters the key as text."""
+        return {}
+
+    def always(self) -> str:
+        """Why the stage runs even when nothing is known to have changed; empty when it need not."""
+        return ""
+
     def estimate(self) -> dict[str, str]:
         """Lines for `plan`: memory, disk, time; cheap to compute."""
         return {}

@@ -11,6 +11,8 @@ from llmctl.rag.chunkers.base import Chunker
 from llmctl.rag.cleaners.base import Cleaner
 from llmctl.rag.embedders.base import Embedder
 from llmctl.rag.readers.base import Reader
+from llmctl.rag.sources.base import Source
+from llmctl.rag.sources.folder import FolderSource
 from llmctl.rag.stores.base import Store
 from llmctl.schema.base import Recipe
 from llmctl.schema.retrieve import Keywords
@@ -24,13 +26,19 @@ def _cleaners() -> tuple[Cleaner, ...]:
     return tuple(Cleaner.of(kind) for kind in ("unicode", "whitespace", "length"))
 
 
+def _below(key: str) -> str:
+    return f"source.{key}" if key else "source"
+
+
 class IngestRecipe(Recipe):
     """Raw documents in; clean text, chunks and a vector store out."""
 
     needs: ClassVar[dict[str, str]] = {"numpy": "rag", "PyStemmer": "rag"}
 
     stage: Literal["ingest"] = Field(description="Names the stage.")
-    source: Path = Field(description="A document, or a folder that is read recursively.")
+    source: Source = Field(
+        description="A document, a folder that is read recursively, or a mapping with `kind`."
+    )
     readers: tuple[Reader, ...] = Field(
         default_factory=_readers,
         min_length=1,
@@ -63,17 +71,26 @@ class IngestRecipe(Recipe):
 
     def inputs(self) -> dict[str, Path | str]:
         """The documents, and the models that cut and embed them."""
-        found: dict[str, Path | str] = {"source": self.source}
+        found = {_below(key): ref for key, ref in self.source.inputs().items()}
         for key, part in (("chunker", self.chunker), ("embedder", self.embedder)):
             model: Any = getattr(part, "model", None)
             if isinstance(model, str) and getattr(part, "unit", "tokens") == "tokens":
                 found[f"{key}.model"] = model
         return found
 
+    def revisions(self) -> dict[str, str]:
+        """What the source is at now, where that can be known before it is read."""
+        return {_below(key): value for key, value in self.source.revisions().items()}
+
+    def always(self) -> str:
+        """A source that has to be asked what it holds makes every run necessary."""
+        return self.source.always()
+
     def estimate(self) -> dict[str, str]:
         """Size of the documents and the time to embed them on two cores."""
-        files = [self.source] if self.source.is_file() else self.source.rglob("*")
-        taken = [f for f in files if f.is_file() and any(r.takes(f) for r in self.readers)]
+        if not isinstance(self.source, FolderSource):
+            return {"documents": "known when the source is read", "memory": "about 1 GB"}
+        taken = [f for f in self.source.files() if any(r.takes(f) for r in self.readers)]
         size = sum(f.stat().st_size for f in taken)
         return {
             "documents": f"{len(taken)}, {size / 1e6:.1f} MB",

@@ -30,10 +30,12 @@ def run(recipe: IngestRecipe, artifact: Artifact) -> None:
     if not documents:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
         what = f"none of its {len(dropped)} documents can be used ({reasons})" if dropped else ""
-        raise InputError(f"{recipe.source}: {what or 'holds no documents'}; {_wanted(recipe)}")
+        raise InputError(
+            f"{recipe.source.label()}: {what or 'holds no documents'}; {_wanted(recipe)}"
+        )
     chunks = [chunk for document in documents for chunk in cut(recipe, document)]
     if not chunks:
-        raise InputError(f"{recipe.source}: no text is left to cut; check `cleaners`")
+        raise InputError(f"{recipe.source.label()}: no text is left to cut; check `cleaners`")
     artifact.write_jsonl("documents.jsonl", documents)
     artifact.write_jsonl("chunks.jsonl", chunks)
     artifact.write_jsonl("dropped.jsonl", dropped)

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 BASE: dict[str, Any] = {"source": "docs"}
+KINDS: dict[str, dict[str, Any]] = {"source[folder]": {"path": "docs"}}
 
 
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     """The parts of the recipe, tried on small real text; no model is loaded."""
     from llmctl.rag import reading
+    from llmctl.rag.sources.base import Source
 
     reader = recipe.readers[0]
     name = reader.patterns[0].replace("*", "file")
@@ -20,13 +22,14 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     files.mkdir()
     (files / "bad.md").write_bytes(b"\xff\xfe broken")
     (files / "long.md").write_text("A long line of words. " * 100)
+    folder = Source.of(files)
     try:
-        reading.read(recipe.model_copy(update={"source": files, "cleaners": ()}), {})
+        reading.read(recipe.model_copy(update={"source": folder, "cleaners": ()}), {})
         ends = "skip"
     except Exception:
         ends = "fail"
     left_out = reading.read(
-        recipe.model_copy(update={"source": files, "on_error": "skip", "cleaners": ()}), {}
+        recipe.model_copy(update={"source": folder, "on_error": "skip", "cleaners": ()}), {}
     )[1]
     text = ("abcdefghi." if recipe.chunker.kind == "window" else "One. Two three. ") * 300
     return SimpleNamespace(
@@ -129,6 +132,7 @@ ROWS: dict[str, Any] = {
     "out": None,
     "seed": (7, lambda built: built.recipe.seed),
     "source": ("other", lambda built: str(built.inputs["source"])),
+    "source[folder].path": ("other", lambda built: str(built.inputs["source"])),
     "readers": (["pdf", "text"], lambda built: built.kinds, ("pdf", "text")),
     "readers[markdown].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
     "readers[html].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -36,6 +37,9 @@ class Parsed:
 class Reader(Backend):
     """Reads the files whose name matches one of its patterns."""
 
+    streams: ClassVar[bool] = False
+    """Whether a file is read one document at a time, so that its own size does not matter."""
+
     patterns: tuple[str, ...] = Field(
         (), description="File names that this reader takes, as shell patterns."
     )
@@ -47,6 +51,13 @@ class Reader(Backend):
     @abstractmethod
     def read(self, path: Path) -> Parsed:
         """The content of a file; raises Unreadable with a reason."""
+
+    def read_all(self, path: Path) -> Iterator[tuple[str, Parsed | Unreadable]]:
+        """(fragment of the uri, document) of each document in a file; by default one.
+
+        A part that cannot be read is an Unreadable among the documents; raised, it ends the file.
+        """
+        yield "", self.read(path)
 
 
 def decoded(data: bytes, encoding: str = "utf-8") -> str:
