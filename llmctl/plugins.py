@@ -8,9 +8,10 @@ Packages elsewhere join through an entry-point group of the room's name, read on
 from __future__ import annotations
 
 import pkgutil
+from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -82,13 +83,31 @@ class Backend(BaseModel):
             return handler(schema)
         room = room_of(cls)
         options = []
-        for name in kinds(room):
+        # a kind that holds parts of its own room is not offered inside itself: no endless schema
+        inside = cls in _UNFOLDING.get()
+        names = [n for n in kinds(room) if not (inside and holds(backend(room, n), cls))]
+        token = _UNFOLDING.set((*_UNFOLDING.get(), cls))
+        for name in names:
             option = handler(backend(room, name).__pydantic_core_schema__)
             fields = handler.resolve_ref_schema(option)
             fields["properties"] = {"kind": {"const": name}} | fields.get("properties", {})
             fields["required"] = ["kind", *(r for r in fields.get("required", []) if r != "kind")]
             options.append(option)
-        return {"anyOf": [{"enum": kinds(room)}, *options]}
+        _UNFOLDING.reset(token)
+        return {"anyOf": [{"enum": names}, *options]}
+
+
+_UNFOLDING: ContextVar[tuple[type, ...]] = ContextVar("_UNFOLDING", default=())
+"""Rooms whose JSON Schema is being written, outermost first."""
+
+
+def holds(kind: type[BaseModel], room: type[Backend]) -> bool:
+    """Whether a field of this kind takes a backend of the same room, as small_to_big does."""
+    return any(_mentions(field.annotation, room) for field in kind.model_fields.values())
+
+
+def _mentions(annotation: Any, room: type) -> bool:
+    return annotation is room or any(_mentions(each, room) for each in get_args(annotation))
 
 
 def _dump(value: Any) -> Any:

@@ -34,12 +34,24 @@ class Document(TypedDict):
 
 
 class Chunk(TypedDict):
-    """A piece of a document: `document.text[start:end] == text`."""
+    """A piece of a document: `document.text[start:end] == text`; `parent_id` names a Parent."""
 
     id: str
     text: str
     document_id: str
     parent_id: NotRequired[str]
+    start: int
+    end: int
+    source: dict[str, Any]
+    meta: dict[str, Any]
+
+
+class Parent(TypedDict):
+    """A bigger piece around small chunks that name it: `document.text[start:end] == text`."""
+
+    id: str
+    text: str
+    document_id: str
     start: int
     end: int
     source: dict[str, Any]

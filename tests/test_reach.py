@@ -60,10 +60,13 @@ def changed(module: ModuleType, stage: str, key: str, *value: Any) -> dict[str, 
 
 
 def is_list(stage: str, dotted: str) -> bool:
-    if "." in dotted:
-        return False
-    annotation = str(schema_of(stage).model_fields[dotted].annotation)
-    return annotation.startswith(("list[", "tuple["))
+    model: Any = schema_of(stage)
+    *groups, name = dotted.split(".")
+    for group in groups:
+        model = getattr(model, "model_fields", {}).get(group)
+        model = model.annotation if model is not None else None
+    field = getattr(model, "model_fields", {}).get(name)  # a backend's kinds have no fields here
+    return field is not None and str(field.annotation).startswith(("list[", "tuple["))
 
 
 def recipe_of(stage: str, data: dict[str, Any]) -> Recipe:

@@ -39,13 +39,8 @@ def sections(document: Mapping[str, Any], max_words: int, min_words: int) -> Ite
     text = document["text"]
     headings = outline(text)
     title = document.get("title") or document["uri"]
-    if not headings:
-        starts = [(0, title, 0)]
-    else:
-        starts = [(h.start, h.title, text.find("\n", h.start)) for h in headings]
+    starts = [(h.start, h.title, h.end) for h in headings] or [(0, title, 0)]
     for number, (_, heading, body) in enumerate(starts):
-        if body < 0:
-            continue
         end = starts[number + 1][0] if number + 1 < len(starts) else len(text)
         paragraph = _prose(text[body:end])
         if paragraph is None:

@@ -6,7 +6,6 @@ Nothing is held but the document at hand: `units` tells what there is with a dig
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl.errors import InputError, LlmctlError
+from llmctl.rag import metadata
 from llmctl.rag.readers.base import Parsed, Reader, Unreadable
 from llmctl.rag.sources.base import Unit
 from llmctl.records import Document, row_id
@@ -142,6 +142,7 @@ def _document(
 ) -> Document:
     """One document, cleaned; raises _Refused with the reason to leave it out."""
     text = _encodable(parsed.text)
+    meta = _meta(recipe, uri, parsed, kind)
     for cleaner in recipe.cleaners:
         cleaned = cleaner.clean(text)
         removed[cleaner.kind] += cleaned.removed
@@ -156,15 +157,14 @@ def _document(
         "title": _encodable(parsed.title) or Path(unit.uri).stem,
         "uri": uri,
         "source": {"uri": uri, "sha256": unit.sha256, **unit.meta},
-        "meta": _meta(parsed, kind),
+        "meta": meta,
     }
 
 
-def _meta(parsed: Parsed, kind: str) -> dict[str, Any]:
-    """The reader's meta as JSON values (dates become text), with what the chunks need to know."""
-    plain = _encodable(json.dumps(parsed.meta, default=str, ensure_ascii=False))
-    own = {"reader": kind, "headed": parsed.headed, "paged": parsed.paged}
-    return {**json.loads(plain), **own}
+def _meta(recipe: IngestRecipe, uri: str, parsed: Parsed, kind: str) -> dict[str, Any]:
+    """The document's fields, and what the chunks need to know of the reader."""
+    fields, _ = metadata.of_document(recipe.metadata, uri, parsed.meta)
+    return {**fields, "reader": kind, "headed": parsed.headed, "paged": parsed.paged}
 
 
 def _encodable(text: str) -> str:

@@ -15,6 +15,7 @@ from llmctl.rag.sources.base import Source
 from llmctl.rag.sources.folder import FolderSource
 from llmctl.rag.stores.base import Store
 from llmctl.schema.base import Recipe
+from llmctl.schema.metadata import Metadata
 from llmctl.schema.retrieve import Keywords
 
 
@@ -53,6 +54,15 @@ class IngestRecipe(Recipe):
     chunker: Chunker = Field(
         default_factory=lambda: Chunker.of("sentence"), description="How a document is cut."
     )
+    header: Literal["none", "title", "path"] = Field(
+        "none",
+        description="What is put in front of a chunk when it is embedded and indexed: nothing, "
+        "the document's title, or title and headings. The chunk itself stays as it is.",
+    )
+    metadata: Metadata = Field(
+        default_factory=lambda: Metadata.model_validate({}),
+        description="Facts about documents that a search can filter by.",
+    )
     embedder: Embedder = Field(
         default_factory=lambda: Embedder.of("sentence_transformers"),
         description="How chunks become vectors.",
@@ -72,10 +82,10 @@ class IngestRecipe(Recipe):
     def inputs(self) -> dict[str, Path | str]:
         """The documents, and the models that cut and embed them."""
         found = {_below(key): ref for key, ref in self.source.inputs().items()}
-        for key, part in (("chunker", self.chunker), ("embedder", self.embedder)):
-            model: Any = getattr(part, "model", None)
-            if isinstance(model, str) and getattr(part, "unit", "tokens") == "tokens":
-                found[f"{key}.model"] = model
+        found |= {f"chunker.{key}": ref for key, ref in self.chunker.models().items()}
+        model: Any = getattr(self.embedder, "model", None)
+        if isinstance(model, str):
+            found["embedder.model"] = model
         return found
 
     def revisions(self) -> dict[str, str]:

@@ -11,9 +11,10 @@ from llmctl import ui
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
 from llmctl.rag import keywords
-from llmctl.rag.cutting import cut
+from llmctl.rag.cutting import cut, embedded_text
+from llmctl.rag.metadata import Described
 from llmctl.rag.reading import read
-from llmctl.records import Chunk, row_id
+from llmctl.records import Chunk, Document, Parent, row_id
 from llmctl.schema.ingest import IngestRecipe
 
 if TYPE_CHECKING:
@@ -33,12 +34,18 @@ def run(recipe: IngestRecipe, artifact: Artifact) -> None:
         raise InputError(
             f"{recipe.source.label()}: {what or 'holds no documents'}; {_wanted(recipe)}"
         )
-    chunks = [chunk for document in documents for chunk in cut(recipe, document)]
+    chunks, parents = _cut(recipe, documents)
     if not chunks:
         raise InputError(f"{recipe.source.label()}: no text is left to cut; check `cleaners`")
     artifact.write_jsonl("documents.jsonl", documents)
     artifact.write_jsonl("chunks.jsonl", chunks)
+    if parents:
+        artifact.write_jsonl("parents.jsonl", parents)
     artifact.write_jsonl("dropped.jsonl", dropped)
+    described = Described(recipe.metadata.types)
+    for chunk in chunks:
+        described.add(chunk)
+    artifact.write_json("metadata.json", described.row())
 
     vectors = embed(recipe, artifact, chunks)
     with ui.progress("store", 1) as advance:
@@ -46,7 +53,7 @@ def run(recipe: IngestRecipe, artifact: Artifact) -> None:
         _emptied(folder)
         recipe.store.build(folder, chunks, vectors)
         advance(1)
-    texts = ((chunk["id"], chunk["text"]) for chunk in chunks)
+    texts = ((chunk["id"], embedded_text(chunk, recipe)) for chunk in chunks)
     keywords.build(artifact.path("keywords/x").parent, texts, recipe.keywords)
     artifact.determinism = "seeded"  # the rows are the same bytes, the store's ids are not
     artifact.metrics |= {
@@ -56,6 +63,19 @@ def run(recipe: IngestRecipe, artifact: Artifact) -> None:
         "dimensions": int(vectors.shape[1]),
     }
     _tell(artifact, dropped)
+
+
+def _cut(recipe: IngestRecipe, documents: Sequence[Document]) -> tuple[list[Chunk], list[Parent]]:
+    """The chunks and the parents of all documents."""
+    chunks: list[Chunk] = []
+    parents: list[Parent] = []
+    with Lazy(recipe) as live:
+        for document in documents:
+            embed = live.get().texts if recipe.chunker.embeds else None
+            found = cut(recipe, document, embed)
+            chunks += found.chunks
+            parents += found.parents
+    return chunks, parents
 
 
 def groups(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
@@ -82,7 +102,7 @@ def embed(recipe: IngestRecipe, artifact: Artifact, chunks: Sequence[Chunk]) -> 
             kept, note = artifact.scratch / f"{name}.npy", artifact.scratch / f"{name}.json"
             if not note.is_file():
                 before = live.get().cut
-                vectors = live.get().texts([chunk["text"] for chunk in group])
+                vectors = live.get().texts([embedded_text(chunk, recipe) for chunk in group])
                 partial = artifact.scratch / "partial.npy"
                 np.save(partial, vectors)
                 partial.replace(kept)

@@ -125,7 +125,29 @@ def begins(built: SimpleNamespace) -> int:
     return len(list(built.chunker.split("# a\nx\n## b\ny\n### c\nz\n")))
 
 
+def parents(built: SimpleNamespace) -> int:
+    """Length of the longest parent."""
+    text = "One. Two three. " * 300
+    return -(-max(p[1] - p[0] for p, _ in built.chunker.families(text)) // 40) * 40
+
+
+def headed(built: SimpleNamespace) -> str:
+    from llmctl.rag.cutting import embedded_text
+
+    meta = {"title": "Title", "headings": ["Heading"]}
+    return embedded_text({"text": "text", "meta": meta}, built.recipe)  # type: ignore[typeddict-item]
+
+
+def described(built: SimpleNamespace) -> dict[str, Any]:
+    """Fields of a document at api/a.md."""
+    from llmctl.rag.metadata import of_document
+
+    front = {} if built.recipe.metadata.tags else {"author": "Lee", "number": 7}
+    return of_document(built.recipe.metadata, "api/a.md", front)[0]
+
+
 E5, PATTERN = "owner/name", ("*.xyz",)
+KINDS: dict[str, dict[str, Any]] = {"metadata.tags": {"pattern": "*", "set": {"product": "x"}}}
 ROWS: dict[str, Any] = {
     "version": None,
     "stage": None,
@@ -160,6 +182,18 @@ ROWS: dict[str, Any] = {
     ),
     "chunker[window].unit": ("tokens", lambda built: "chunker.model" in built.inputs, True),
     "chunker[window].model": (E5, lambda built: built.chunker.model),
+    "chunker[small_to_big].small": (
+        {"kind": "sentence", "max_chars": 40}, widest, True
+    ),
+    "chunker[small_to_big].big": ({"kind": "sentence", "max_chars": 40}, parents, 40),
+    "header": ("title", headed, "Title\ntext"),
+    "metadata.tags.pattern": ("docs/*", described, {}),
+    "metadata.tags.set": ({"product": "api"}, described, {"product": "api"}),
+    "metadata.fields": (["author"], described, {"author": "Lee"}),
+    "metadata.types": ({"number": "string"}, lambda built: described(built)["number"], "7"),
+    "metadata.external_id": (
+        "number", lambda built: described(built).get("external_id"), "7"
+    ),
     "embedder": (
         {"kind": "sentence_transformers", "model": E5}, lambda built: built.embedder.model, E5
     ),

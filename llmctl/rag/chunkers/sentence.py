@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from llmctl.rag.chunkers.base import Chunker, Span, trimmed
+from llmctl.rag.chunkers.base import NOTHING, About, Chunker, Span, trimmed
 from llmctl.rag.sentences import packed, sentences
 
 
@@ -15,6 +15,6 @@ class SentenceChunker(Chunker):
 
     max_chars: int = Field(800, ge=1, description="Longest chunk, in characters.")
 
-    def split(self, text: str) -> Iterator[Span]:
+    def split(self, text: str, about: About = NOTHING) -> Iterator[Span]:
         """Chunks that do not overlap."""
         yield from trimmed(text, packed(text, sentences(text), self.max_chars))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from llmctl.rag.chunkers.base import Chunker, Span, trimmed
+from llmctl.rag.chunkers.base import NOTHING, About, Chunker, Span, trimmed
 from llmctl.schema.parts import ModelRef
 
 
@@ -32,9 +32,13 @@ class WindowChunker(Chunker):
             raise ValueError(f"overlap {self.overlap} must be smaller than size {self.size}")
         return self
 
-    def split(self, text: str) -> Iterator[Span]:
+    def split(self, text: str, about: About = NOTHING) -> Iterator[Span]:
         """Chunks that overlap; the last one ends with the text."""
         yield from trimmed(text, self._windows(text))
+
+    def models(self) -> dict[str, str]:
+        """The tokenizer's."""
+        return {"model": self.model} if self.unit == "tokens" else {}
 
     def _windows(self, text: str) -> Iterator[Span]:
         if self.unit == "characters":
