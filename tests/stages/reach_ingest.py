@@ -8,7 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 BASE: dict[str, Any] = {"source": "docs"}
-KINDS: dict[str, dict[str, Any]] = {"source[folder]": {"path": "docs"}}
+KINDS: dict[str, dict[str, Any]] = {
+    "source[folder]": {"path": "docs"},
+    "metadata.tags": {"pattern": "*", "set": {"product": "x"}},
+}
 
 
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
@@ -147,7 +150,6 @@ def described(built: SimpleNamespace) -> dict[str, Any]:
 
 
 E5, PATTERN = "owner/name", ("*.xyz",)
-KINDS: dict[str, dict[str, Any]] = {"metadata.tags": {"pattern": "*", "set": {"product": "x"}}}
 ROWS: dict[str, Any] = {
     "version": None,
     "stage": None,
