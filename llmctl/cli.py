@@ -293,15 +293,37 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 def search(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="An artifact of ingest.")],
     query: Annotated[str, typer.Argument(metavar="QUERY")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many hits.")] = 5,
+    mode: Annotated[
+        str | None, typer.Option(metavar="MODE", help="hybrid, dense or bm25; hybrid without it.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="hybrid: share of the vectors, 0 to 1.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="FILTER", help="Only chunks whose metadata fit."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set any key of a recipe's `retrieve` (dotted key, YAML value); repeatable.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the parts of each score, and every step.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Find the chunks that are nearest to a question."""
+    """Find the chunks that answer a question."""
     with reporting(debug=debug):
         from llmctl import search as searching
 
-        searching.show(store, query, k, as_json)
+        part = searching.part_of(k, sets or (), mode=mode, alpha=alpha, filter=only)
+        searching.show(store, query, part, as_json, explain)
 
 
 @lineage_app.command("show")

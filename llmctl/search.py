@@ -3,29 +3,90 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from llmctl import ui
-from llmctl.rag.retrieve import Hit, opened
+from llmctl.errors import RecipeError
+from llmctl.rag.retrieve import Found, Hit, opened
+from llmctl.schema.retrieve import Retrieve
 
-__all__ = ["Hit", "search", "show"]
+__all__ = ["Hit", "part_of", "search", "show"]
 
 
 def search(store: Path, query: str, k: int = 5) -> list[Hit]:
-    """The k chunks of an ingest artifact that are nearest to the query, nearest first."""
+    """The k best chunks of an ingest artifact by the default retrieval, best first."""
     with opened(store) as retriever:
         return retriever.ask(query, k)
 
 
-def show(store: Path, query: str, k: int, as_json: bool) -> None:
+def part_of(k: int, sets: Sequence[str] = (), **given: Any) -> Retrieve:
+    """The retrieval that the options ask for; `sets` are KEY=VALUE with YAML values."""
+    import yaml
+    from pydantic import ValidationError
+
+    keys: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    keys["k"] = k
+    for each in sets:
+        name, equals, text = each.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {each}: write it as KEY=VALUE")
+        at, *path = name.strip().split(".")
+        inner = keys
+        for part in path:
+            old = inner.get(at)
+            inner[at] = {"kind": old} if isinstance(old, str) else dict(old or {})
+            inner, at = inner[at], part
+        try:
+            inner[at] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {each}: {text!r} is not YAML") from None
+    keys.setdefault("candidates", max(100, keys["k"] if isinstance(keys["k"], int) else 1))
+    try:
+        return Retrieve.model_validate(keys)
+    except ValidationError as error:
+        lines = []
+        for mistake in error.errors(include_url=False):
+            place = ".".join(map(str, mistake["loc"])) or "options"
+            lines.append(f"{place}: {mistake['msg'].removeprefix('Value error, ')}")
+        raise RecipeError("\n".join(lines)) from None
+
+
+def show(store: Path, query: str, part: Retrieve, as_json: bool, explain: bool) -> None:
     """Print the hits on stdout: score, where it stands, and how it begins."""
-    hits = search(store, query, k)
+    with opened(store) as retriever:
+        found = retriever.search(query, part)
     if as_json:
-        ui.result(json.dumps(hits, indent=1, ensure_ascii=False))
+        document: Any = found.hits
+        if explain:
+            document = {
+                "query": query,
+                "searched": [each.text for each in found.asked.queries],
+                "filter": found.asked.filter,
+                "hits": found.hits,
+                "trace": found.trace,
+            }
+        ui.result(json.dumps(document, indent=1, ensure_ascii=False))
         return
-    rows = [[f"{hit['score']:.3f}", place(hit), beginning(hit["text"])] for hit in hits]
-    for line in ui.table_lines("", ["score", "source", "text"], rows):
+    columns = ["score", "source", "text"]
+    rows = [[f"{hit['score']:.3f}", place(hit), beginning(hit["text"])] for hit in found.hits]
+    if explain:
+        columns.insert(1, "parts")
+        for row, hit in zip(rows, found.hits, strict=True):
+            row.insert(1, " ".join(f"{name}={value:g}" for name, value in hit["parts"].items()))
+    for line in ui.table_lines("", columns, rows):
         ui.result(line)
+    if explain:
+        for line in ui.table_lines("steps", ["step", "ms", "what it did"], steps(found)):
+            ui.result(line)
+
+
+def steps(found: Found) -> list[list[str]]:
+    """The trace as rows of a table."""
+    from llmctl.rag.trace import lines
+
+    return [list(row) for row in lines(found.trace)]
 
 
 def place(hit: Hit) -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from llmctl.errors import InputError
 from llmctl.rag.stores.base import Near
 from llmctl.rag.terms import ENGLISH, Terms
-from llmctl.schema.retrieve import Keywords
+from llmctl.schema.keywords import Keywords
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,8 +15,8 @@ from llmctl.rag.sources.base import Source
 from llmctl.rag.sources.folder import FolderSource
 from llmctl.rag.stores.base import Store
 from llmctl.schema.base import Recipe
+from llmctl.schema.keywords import Keywords
 from llmctl.schema.metadata import Metadata
-from llmctl.schema.retrieve import Keywords
 
 
 def _readers() -> tuple[Reader, ...]:

@@ -1,34 +1,83 @@
-"""How words are indexed and how a question finds chunks: parts that several recipes share."""
+"""How a question finds chunks: a part that several recipes share."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from llmctl.engines.base import Engine
+from llmctl.rag.compressors.base import Compressor
+from llmctl.rag.rerankers.base import Reranker
+from llmctl.rag.transforms.base import Transform
 from llmctl.schema.base import Part
 
-Stemmer = Literal[
-    "none", "arabic", "armenian", "basque", "catalan", "czech", "danish", "dutch", "english",
-    "esperanto", "estonian", "finnish", "french", "german", "greek", "hindi", "hungarian",
-    "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "persian", "polish",
-    "portuguese", "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish",
-    "yiddish",
-]  # fmt: skip
+Mode = Literal["hybrid", "dense", "bm25"]
 
 
-class Keywords(Part):
-    """The keyword index (BM25) that lies beside the vectors."""
+class Retrieve(Part):
+    """From a question to the chunks that answer it; the steps run in the order of the keys."""
 
-    stemmer: Stemmer = Field(
-        "english", description="Language whose endings are cut off, so that forms of a word meet."
+    transforms: tuple[Transform, ...] = Field(
+        (), description="What happens to the question before it is searched, in this order."
     )
-    stop_words: Literal["english"] | tuple[str, ...] = Field(
-        "english", description="Words that are not indexed: a list of your own, or English ones."
+    engine: Engine | None = Field(
+        None,
+        description="Model for the transforms and compressors that ask one; in `ask` and `serve` "
+        "the recipe's own engine without it.",
     )
-    k1: float = Field(
-        1.5, ge=0, le=10, description="How much more a word counts when it is said more often."
+    filter: str | None = Field(
+        None, min_length=1, description="Only chunks whose metadata fit are searched."
     )
-    b: float = Field(
-        0.75, ge=0, le=1, description="How much a long chunk is discounted; 0 is not at all."
+    mode: Mode = Field("hybrid", description="By vectors, by words (BM25), or by both.")
+    candidates: int = Field(
+        100, ge=1, le=10_000, description="Chunks that each search gives to the fusion."
     )
+    fusion: Literal["relative", "rrf"] = Field(
+        "relative",
+        description="hybrid: min-max of the scores, or reciprocal ranks.",
+    )
+    alpha: float = Field(
+        0.5, ge=0, le=1, description="hybrid: share of the vectors; 0 is words, 1 is vectors."
+    )
+    rrf_constant: float = Field(
+        60, ge=0, description="rrf: a larger one makes the first ranks count less."
+    )
+    smoothing: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of a chunk's score that comes from the candidates most similar to it.",
+    )
+    smoothing_neighbours: int = Field(
+        8, ge=1, le=100, description="How many similar candidates are looked at."
+    )
+    reranker: Reranker | None = Field(None, description="A second look at the best candidates.")
+    filter_after: str | None = Field(
+        None, min_length=1, description="Found chunks whose metadata do not fit are left out."
+    )
+    min_score: float | None = Field(
+        None,
+        ge=-1,
+        description="Smallest cosine with the question of a chunk that is used; in mode bm25 the "
+        "smallest BM25.",
+    )
+    diversity: float = Field(
+        0.0, ge=0, lt=1, description="Weight of being unlike what is taken already (MMR)."
+    )
+    k: int = Field(5, ge=1, le=1000, description="How many chunks are used.")
+    parents: bool = Field(
+        True, description="Use the parent of a small chunk in its place, where it has one."
+    )
+    neighbours: int = Field(
+        0, ge=0, le=20, description="Chunks before and after a hit that are shown with it."
+    )
+    compressor: Compressor | None = Field(
+        None, description="Shortens what is shown to a number of tokens."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.candidates < self.k:
+            raise ValueError(f"`candidates` {self.candidates} is smaller than `k` {self.k}")
+        return self

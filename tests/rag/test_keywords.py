@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmctl.errors import InputError
 from llmctl.rag import keywords
 from llmctl.rag.terms import Terms, words
-from llmctl.schema.retrieve import Keywords
+from llmctl.schema.keywords import Keywords
 
 PLAIN = Keywords(stemmer="none", stop_words=())
 WORDS = st.sampled_from(["red", "blue", "wing", "flow", "läuft", "流れ", "x1", ""])

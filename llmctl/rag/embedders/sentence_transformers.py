@@ -47,6 +47,24 @@ class Model:
         vector: np.ndarray = self._encoded([self.settings.query_prefix + text])[0]
         return vector
 
+    def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Vectors of each text's tokens, each of length 1, shape (tokens of the text, dimensions).
+
+        For rerankers that compare token by token; the first and last (special) tokens are left out.
+        """
+        import torch
+
+        found = self.model.encode(
+            list(texts),
+            batch_size=self.settings.batch_size,
+            output_value="token_embeddings",
+            show_progress_bar=False,
+        )
+        normal = (torch.nn.functional.normalize(each.float(), dim=-1) for each in found)
+        return [
+            each[1:-1].cpu().numpy() if len(each) > 2 else each.cpu().numpy() for each in normal
+        ]
+
     def _encoded(self, texts: list[str]) -> np.ndarray:
         # encode() sorts by length, so that a batch has little padding, and restores the order
         vectors: np.ndarray = self.model.encode(

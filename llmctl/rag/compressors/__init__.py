@@ -1,0 +1,1 @@
+"""Compressors: found passages -> what fits into a prompt."""

@@ -1,0 +1,1 @@
+"""Rerankers: a second, slower look at the best candidates."""

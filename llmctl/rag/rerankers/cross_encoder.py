@@ -1,0 +1,60 @@
+"""A cross-encoder: one pass of a model over question and text together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from llmctl.rag.rerankers.base import Reranker
+from llmctl.schema.parts import ModelRef
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from llmctl.rag.embedders.base import Live
+
+
+class Loaded:
+    """A loaded cross-encoder."""
+
+    def __init__(self, settings: CrossEncoderReranker) -> None:
+        from sentence_transformers import CrossEncoder
+
+        from llmctl import modelref
+
+        with modelref.silenced():
+            self.model: Any = CrossEncoder(
+                str(modelref.hf_folder(settings.model)),
+                max_length=settings.max_tokens,
+                local_files_only=True,
+            )
+        self.settings = settings
+
+    def scores(self, question: str, texts: Sequence[str]) -> np.ndarray:
+        """The model's logit of each pair."""
+        import numpy as np
+
+        found = self.model.predict(
+            [(question, text) for text in texts],
+            batch_size=self.settings.batch_size,
+            show_progress_bar=False,
+        )
+        return np.asarray(found, dtype=np.float32).reshape(len(texts), -1)[:, -1]
+
+
+class CrossEncoderReranker(Reranker):
+    """A sequence classifier with one output, such as the ms-marco-MiniLM models."""
+
+    needs: ClassVar[dict[str, str]] = {"sentence-transformers": "rag", "torch": "rag"}
+
+    model: ModelRef
+    batch_size: int = Field(16, ge=1, description="Pairs that go through the model together.")
+    max_tokens: int = Field(512, ge=16, description="Longest pair, in tokens; the rest is cut.")
+
+    @contextmanager
+    def open(self, embedder: Live) -> Iterator[Loaded]:
+        """Load the model."""
+        yield Loaded(self)

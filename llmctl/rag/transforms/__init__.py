@@ -1,0 +1,1 @@
+"""Transforms: what happens to a question before it is searched."""
