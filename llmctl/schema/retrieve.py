@@ -50,7 +50,10 @@ class Retrieve(Part):
         description="Share of a chunk's score that comes from the candidates most similar to it.",
     )
     smoothing_neighbours: int = Field(
-        8, ge=1, le=100, description="How many similar candidates are looked at."
+        8,
+        ge=1,
+        le=100,
+        description="How many similar candidates are looked at, a tenth of all at the most.",
     )
     reranker: Reranker | None = Field(None, description="A second look at the best candidates.")
     filter_after: str | None = Field(

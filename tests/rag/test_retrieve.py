@@ -124,6 +124,8 @@ def test_the_parts_make_the_score(store: Retriever) -> None:
         assert set(hit["parts"]) == {"cosine", "bm25", "fused", "smoothed"}
         assert hit["parts"]["smoothed"] == pytest.approx(hit["score"], abs=1e-3)
     assert [step["step"] for step in found.trace] == ["embed", "hybrid", "smoothing"]
+    few = find(store, "when is the filter cleaned", filter="title = 'pump'")
+    assert "smoothing" not in [step["step"] for step in few.trace]
 
 
 def test_filters_before_and_after(store: Retriever) -> None:
@@ -215,7 +217,7 @@ def test_parents_and_neighbours(bigger: Retriever) -> None:
 
 
 def test_several_queries_are_fused(store: Retriever) -> None:
-    found = find(store, "roses", engine={"kind": "echo"}, k=20,
+    found = find(store, "roses", smoothing=0, engine={"kind": "echo"}, k=20,
                  transforms=[{"kind": "hyde"}, {"kind": "multi_query", "queries": 2}])  # fmt: skip
     assert found.hits[0]["text"] == "Roses are cut in March."
     assert [step["step"] for step in found.trace[:2]] == ["hyde", "multi_query"]
