@@ -29,10 +29,10 @@ UNSPACED = re.compile(
 LITTLE_WORDS = """
 a about above after again all also am an and any are as at be because been before being below
 between both but by can could did do does doing down during each few for from further had has have
-having he her here hers him his how i if in into is it its itself just me more most
-must may might my no nor not of off on once only or other our ours out over own same she should so some such than that the
-their theirs them then there these they this those through to too under until up upon very was we
-were what when where which while who whom why will with would you your yours
+having he her here hers him his how i if in into is it its itself just me more most must may might
+my no nor not of off on once only or other our ours out over own same she should so some such than
+that the their theirs them then there these they this those through to too under until up upon
+very was we were what when where which while who whom why will with would you your yours
 """
 ENGLISH = frozenset(LITTLE_WORDS.split())
 """Words that say nothing about what an English text is about."""
