@@ -18,9 +18,15 @@ from llmctl.schema.base import Recipe
 from llmctl.schema.keywords import Keywords
 from llmctl.schema.metadata import Metadata
 
+DOCUMENTS = (
+    *("markdown", "html", "text", "pdf", "docx", "pptx", "xlsx", "csv", "json", "rst"),
+    *("epub", "email"),
+)
+"""What a folder of documents usually holds; code and parquet are asked for by name."""
+
 
 def _readers() -> tuple[Reader, ...]:
-    return tuple(Reader.of(kind) for kind in ("markdown", "html", "text", "pdf"))
+    return tuple(Reader.of(kind) for kind in DOCUMENTS)
 
 
 def _cleaners() -> tuple[Cleaner, ...]:

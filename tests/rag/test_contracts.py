@@ -87,10 +87,14 @@ def test_any_bytes_are_read_or_refused_with_a_reason(kind: str, data: bytes) -> 
 
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(data)
+        reader = Reader.of(kind)
         try:
-            found = Reader.of(kind).read(Path(file.name))
+            found = [
+                reader.read(Path(file.name)),
+                *(p for _, p in reader.read_all(Path(file.name))),
+            ]
         except Unreadable as error:
-            told = error.reason, error.detail
-        else:
-            told = (found.text,)
-        assert all(isinstance(each, str) for each in told) and (len(told) == 1 or all(told))
+            found = [error]
+        for each in found:
+            told = (each.reason, each.detail) if isinstance(each, Unreadable) else (each.text,)
+            assert all(isinstance(each, str) for each in told) and (len(told) == 1 or all(told))

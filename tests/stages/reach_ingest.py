@@ -149,6 +149,61 @@ def described(built: SimpleNamespace) -> dict[str, Any]:
     return of_document(built.recipe.metadata, "api/a.md", front)[0]
 
 
+def of_reader(name: str) -> Any:
+    """What the reader gives for a small file: "fragment: text" lines, or the reason against it."""
+
+    def read(built: SimpleNamespace) -> Any:
+        import json
+        import tempfile
+
+        from llmctl.rag.readers.base import Unreadable
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            if name.endswith(".xlsx"):
+                import openpyxl
+
+                book = openpyxl.Workbook()
+                book.active.title = "S"
+                for row in (["a", "b"], [1, 2], [3, 4]):
+                    book.active.append(row)
+                book.save(path)
+            elif name == "o.json":
+                path.write_text(json.dumps({"in": [{"x": "y"}]}))
+            else:
+                path.write_text("a,b\n1,2\n3,4\n" + ("ü\n" if name[0] == "ü" else ""))
+            try:
+                return [f"{at}: {each.text}" for at, each in built.reader.read_all(path)]
+            except Unreadable as error:
+                return error.reason
+
+    return read
+
+
+def slides(built: SimpleNamespace) -> bool:
+    import tempfile
+
+    import pptx
+
+    show = pptx.Presentation()
+    slide = show.slides.add_slide(show.slide_layouts[0])
+    slide.shapes.title.text = "T"
+    slide.notes_slide.notes_text_frame.text = "said"
+    with tempfile.TemporaryDirectory() as folder:
+        show.save(Path(folder) / "a.pptx")
+        return "said" in built.reader.read(Path(folder) / "a.pptx").text
+
+
+def fields_of(built: SimpleNamespace) -> Any:
+    """Which key took the field b: the value that the key was given, as the document shows it."""
+    fragment, parsed = built.reader.fields.document({"a": "1", "b": "2"}, 1)
+    if parsed.text == "2":
+        return ("b",)
+    if parsed.meta == {"b": "2"}:
+        return ("b",)
+    return "b" if "2" in (parsed.title, fragment) else None
+
+
 E5, PATTERN = "owner/name", ("*.xyz",)
 ROWS: dict[str, Any] = {
     "version": None,
@@ -163,6 +218,27 @@ ROWS: dict[str, Any] = {
     "readers[text].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
     "readers[pdf].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
     "readers[pdf].max_pages": (3, max_pages),
+    **{
+        f"readers[{kind}].patterns": (PATTERN, lambda built: built.takes, "file.xyz")
+        for kind in (
+            "docx", "pptx", "xlsx", "csv", "json", "parquet", "rst", "epub", "email", "code"
+        )
+    },
+    "readers[pptx].notes": (False, slides),
+    "readers[xlsx].per": (
+        "row", of_reader("a.xlsx"), ["S!row=2: a: 1\nb: 2", "S!row=3: a: 3\nb: 4"]
+    ),
+    "readers[xlsx].sheets": (["Z"], of_reader("a.xlsx"), "no_text"),
+    "readers[csv].per": ("row", of_reader("a.csv"), ["row=1: a: 1\nb: 2", "row=2: a: 3\nb: 4"]),
+    "readers[csv].delimiter": ("2", of_reader("a.csv"), [": a,b: 1,\n\na,b: 3,4"]),
+    "readers[csv].encoding": ("ascii", of_reader("ü.csv"), "not_utf8"),
+    "readers[json].items": ("in", of_reader("o.json"), ["row=1: x: y"]),
+    "readers[code].max_line": (2, of_reader("a.csv"), "generated"),
+    **{
+        f"readers[{kind}].fields.{key}": (value, fields_of)
+        for kind in ("xlsx", "csv", "json", "parquet")
+        for key, value in (("text", ("b",)), ("title", "b"), ("id", "b"), ("meta", ("b",)))
+    },
     "max_bytes": (1000, lambda built: built.reasons, ["not_utf8", "too_large"]),
     "cleaners": (["length"], lambda built: built.cleaner_kinds, ("length",)),
     "cleaners[unicode].form": ("NFKC", clean("\ufb01t"), "fit"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
@@ -37,8 +37,10 @@ class Parsed:
 class Reader(Backend):
     """Reads the files whose name matches one of its patterns."""
 
-    streams: ClassVar[bool] = False
-    """Whether a file is read one document at a time, so that its own size does not matter."""
+    @property
+    def streams(self) -> bool:
+        """Whether a file is read one document at a time, so that its size does not matter."""
+        return False
 
     patterns: tuple[str, ...] = Field(
         (), description="File names that this reader takes, as shell patterns."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -38,7 +39,7 @@ class PdfReader(Reader):
             if len(pdf.pages) > self.max_pages:
                 raise Unreadable("too_many_pages", f"{len(pdf.pages)} > {self.max_pages} pages")
             pages = [page.extract_text().replace("\f", " ") for page in pdf.pages]
-            title = str((pdf.metadata.title if pdf.metadata else "") or "")
+            meta = {"pages": len(pages), **_told(pdf)}
         except Unreadable:
             raise
         except DependencyError:
@@ -50,4 +51,21 @@ class PdfReader(Reader):
             raise Unreadable("broken_pdf", f"{type(error).__name__}: {what}"[:200]) from None
         if not any(page.strip() for page in pages):
             raise Unreadable("no_text", f"{len(pages)} pages without a text layer; run OCR first")
-        return Parsed("\f".join(pages), title, paged=True, meta={"pages": len(pages)})
+        return Parsed("\f".join(pages), meta.pop("title", ""), paged=True, meta=meta)
+
+
+def _told(pdf: Any) -> dict[str, Any]:
+    """Title, author and dates as the file tells them; a damaged entry is left out."""
+    found: dict[str, Any] = {}
+    names = {"title": "title", "author": "author", "subject": "subject", "keywords": "keywords",
+             "creation_date": "created", "modification_date": "modified"}  # fmt: skip
+    for theirs, ours in names.items():
+        try:
+            value = getattr(pdf.metadata, theirs, None)
+        except Exception:  # dates above all are written in every way but the right one
+            continue
+        if isinstance(value, datetime):
+            found[ours] = value.isoformat()
+        elif isinstance(value, str) and value.strip():
+            found[ours] = " ".join(value.split())[:1000]
+    return found
