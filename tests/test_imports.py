@@ -52,7 +52,8 @@ class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {"torch", "transformers", "trl", "peft", "chromadb", "fastapi",
                 "sentence_transformers", "llama_cpp", "xllamacpp", "lm_eval", "datasets", "gguf",
-                "bs4", "pypdf", "openpyxl", "sqlalchemy", "httpx", "uvicorn", "pyarrow", "numba", "scipy", "openai"}:
+                "bs4", "pypdf", "openpyxl", "sqlalchemy", "httpx", "uvicorn", "pyarrow", "numba",
+                "scipy", "openai"}:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
 from llmctl.schema.base import STAGES, schema_of
