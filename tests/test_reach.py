@@ -11,12 +11,12 @@ import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 
 from llmctl.plugins import Backend
-from llmctl.schema.base import STAGES, Recipe, schema_of
+from llmctl.schema.base import STAGES, Recipe, options, schema_of
 from llmctl.schema.keys import fields
 
 UNREACHED = {"stage", "version", "out"}
@@ -61,12 +61,15 @@ def changed(module: ModuleType, stage: str, key: str, *value: Any) -> dict[str, 
 
 def is_list(stage: str, dotted: str) -> bool:
     model: Any = schema_of(stage)
-    *groups, name = dotted.split(".")
-    for group in groups:
-        model = getattr(model, "model_fields", {}).get(group)
-        model = model.annotation if model is not None else None
-    field = getattr(model, "model_fields", {}).get(name)  # a backend's kinds have no fields here
-    return field is not None and str(field.annotation).startswith(("list[", "tuple["))
+    *above, last = dotted.split(".")
+    for name in above:
+        if name not in getattr(model, "model_fields", {}):
+            return False  # inside a backend: it takes no lists of parts
+        model = next(iter(options(model.model_fields[name].annotation)), None)
+    field = getattr(model, "model_fields", {}).get(last)
+    if field is None:
+        return False
+    return any(get_origin(each) in (list, tuple) for each in options(field.annotation))
 
 
 def recipe_of(stage: str, data: dict[str, Any]) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from llmctl.report.html import Report
 
 if TYPE_CHECKING:
     from llmctl.artifact import Artifact
+    from llmctl.data.verdicts import Verdicts
     from llmctl.schema.dedup import DedupRecipe
-    from llmctl.stages.dedup import Verdicts
 
 SHOWN = 2000
 """Characters of a text in the report."""
@@ -32,6 +32,7 @@ def write(recipe: DedupRecipe, artifact: Artifact, verdicts: Verdicts, fixed: in
             ("clusters of twins", str(metrics["clusters"])),
         ]
     )
+    contamination(recipe, report, verdicts)
     similarities(recipe, report, verdicts)
     clusters(report, verdicts)
     drops(recipe, report, verdicts)
@@ -43,15 +44,68 @@ def similarities(recipe: DedupRecipe, report: Report, verdicts: Verdicts) -> Non
     for method in recipe.methods:
         found = verdicts.found[method.kind]
         if len(found.measured):
-            report.heading("Similarity of the pairs that were compared")
+            report.heading(f"{method.kind}: similarities")
             report.text(f"A row was dropped at {method.rule}. Pairs far below are not measured.")
             report.histogram(
-                "Jaccard", {method.kind: found.measured.tolist()}, "Jaccard similarity"
-            )
+                f"{len(found.measured)} pairs", {method.kind: found.measured.tolist()},
+                method.measure,
+            )  # fmt: skip
         if found.sweep:
             counts = [[f"{threshold:g}", str(n)] for threshold, n in found.sweep.items()]
             report.heading("Other thresholds")
             report.table(["threshold", f"rows that {method.kind} drops"], counts)
+
+
+def contamination(recipe: DedupRecipe, report: Report, verdicts: Verdicts) -> None:
+    """Each benchmark and what was found of it, with the surest and the least sure rows."""
+    if recipe.decontaminate is None:
+        return
+    leaks = verdicts.leaks
+    report.heading("Benchmark items in the data")
+    names = ["benchmark", "items", "found", "rows dropped", "rows flagged"]
+    keys = ["benchmark", "items", "items_found", "rows_dropped", "rows_flagged"]
+    report.table(names, [[str(each[key]) for key in keys] for each in leaks.table()])
+    report.text(
+        "Marked words stand in both texts, at least three in a row. Flagged rows are still in the "
+        "data: a result on a benchmark with flagged rows is to be doubted."
+    )
+    for what in (True, False):
+        rows = leaks.rows(verdicts.entries, dropped=what)
+        texts = _texts(verdicts, dropped=what)
+        for each in sorted(rows, key=lambda row: row["score"])[: recipe.examples]:
+            row, item = texts[each["id"], each["line"]], _item(verdicts, each)
+            verb = "dropped" if what else "flagged"
+            told = f"{verb} {each['id']} ({each['score']:.3f}, {each['rule']})"
+            report.tokens(told, common(row, item))
+            report.tokens(f"{each['benchmark']}: {each['twin']}", common(item, row))
+
+
+def _texts(verdicts: Verdicts, *, dropped: bool) -> dict[tuple[str, str], str]:
+    """Texts of the rows that a benchmark was found in, by id and line."""
+    from llmctl.data.entries import short
+
+    entries, leaks = verdicts.entries, verdicts.leaks
+    rows = {int(i) for _, hits in leaks.hits for i in hits.row if leaks.dropped[i] == dropped}
+    return {(entries.ids[i], short(entries.wheres[i])): _line(verdicts, i) for i in rows}
+
+
+def _item(verdicts: Verdicts, row: dict[str, Any]) -> str:
+    benchmark = next(b for b in verdicts.leaks.benchmarks if b.name == row["benchmark"])
+    return benchmark.texts[benchmark.wheres.index(row["twin_line"])][:SHOWN]
+
+
+def common(text: str, other: str, n: int = 3) -> list[tuple[str, str]]:
+    """Pieces of `text`; words that stand in the same order in `other`, n in a row, are marked."""
+    words = re.findall(r"\w+", other.casefold())
+    known = {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+    pieces = re.findall(r"\w+|\W+", text)
+    places = [i for i, piece in enumerate(pieces) if re.match(r"\w", piece)]
+    mine = [pieces[i].casefold() for i in places]
+    marked = set[int]()
+    for i in range(len(mine) - n + 1):
+        if tuple(mine[i : i + n]) in known:
+            marked.update(places[i : i + n])
+    return [(p, "trained" if i in marked else "context") for i, p in enumerate(pieces)]
 
 
 def clusters(report: Report, verdicts: Verdicts) -> None:

@@ -103,8 +103,8 @@ def _powers(size: int) -> tuple[Words, Words]:
     return np.cumprod(up, dtype=np.uint64), np.cumprod(down, dtype=np.uint64)
 
 
-def _units(data: Bytes, form: Shape) -> tuple[Words, Ids]:
-    """Hashes of the units of `data` and where each starts."""
+def _units(data: Bytes, form: Shape) -> tuple[Words, Ids, Ids]:
+    """Hashes of the units of `data`, where each starts and where it stops."""
     kind = form.classes[data]
     before = np.concatenate([np.zeros(1, np.uint8), kind[:-1]])
     start = (kind != 0) & ((kind >= 2) | (before == 0) | (before == 3))
@@ -116,7 +116,7 @@ def _units(data: Bytes, form: Shape) -> tuple[Words, Ids]:
     code = np.where(kind != 0, form.codes[data], 0).astype(np.uint64)
     total = np.zeros(len(data) + 1, np.uint64)
     np.cumsum(code * up[: len(data)], out=total[1:])
-    return mix((total[stops] - total[starts]) * down[starts] + SEED), starts
+    return mix((total[stops] - total[starts]) * down[starts] + SEED), starts, stops
 
 
 def _segments(data: Bytes, form: Shape) -> Iterator[tuple[int, int]]:
@@ -132,17 +132,32 @@ def _segments(data: Bytes, form: Shape) -> Iterator[tuple[int, int]]:
     yield first, len(data)
 
 
+def units_of(data: Bytes, form: Shape) -> tuple[Words, Ids, Ids]:
+    """Hashes of the units of a text of any length, where each starts and where it stops."""
+    parts = []
+    for first, last in _segments(data, form):
+        units, starts, stops = _units(data[first:last], form)
+        parts.append((units, starts + first, stops + first))
+    hashed, starts, stops = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return hashed, starts, stops
+
+
+def windows(units: Words, n: int) -> Words:
+    """Hashes of every n neighbouring units, shape (units - n + 1,), for a large n."""
+    if len(units) < n:
+        return np.empty(0, np.uint64)
+    up, down = _powers(1 << max(12, len(units).bit_length()))
+    total = np.zeros(len(units) + 1, np.uint64)
+    np.cumsum(units * up[: len(units)], out=total[1:])
+    return mix((total[n:] - total[:-n]) * down[: len(units) - n + 1])
+
+
 def shingles(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids, Ids]:
     """Hashes of the n-unit shingles of texts, their CSR offsets, and the units of each text.
 
     A text of fewer than n units is one shingle of what it has; one without units has hash mix(0).
     """
-    hashed, placed = [], []
-    for first, last in _segments(data, form):
-        units, starts = _units(data[first:last], form)
-        hashed.append(units)
-        placed.append(starts + first)
-    units, starts = np.concatenate(hashed), np.concatenate(placed)
+    units, starts, _ = units_of(data, form)
     begin = np.searchsorted(starts, offsets).astype(np.int64)
     counts = np.diff(begin)
     pointer = _starts(np.maximum(counts - form.n + 1, 1))

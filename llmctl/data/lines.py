@@ -33,15 +33,20 @@ def parsed(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file:line, row) of a file; raises at the first line that is not a row."""
     for number, line in raw(path):
         where = f"{path}:{number}"
-        try:
-            row = _fast(line)
-        except UnicodeDecodeError:
-            raise InputError(f"{where}: not UTF-8 text") from None
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not valid JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{where}: is a {type(row).__name__}, a row is an object")
-        yield where, row
+        yield where, row_of(line, where)
+
+
+def row_of(line: bytes, where: str) -> dict[str, Any]:
+    """The row of a line."""
+    try:
+        row = _fast(line)
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not valid JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: is a {type(row).__name__}, a row is an object")
+    return row
 
 
 def _fast(line: bytes) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from llmctl.artifact import Artifact
+from llmctl.evaluation import contamination
 from llmctl.evaluation.gates import Decision, Measured
 from llmctl.evaluation.statistics import Estimate
 from llmctl.report.html import Report
@@ -68,6 +69,15 @@ def write(
             "smallest true difference that this many items show in 80 % of the cases."
         )
     report.table(columns, rows)
+    report.heading("Contamination")
+    report.text(
+        "Whether `dedup` found a task's items in the data that the model was tuned on. What the "
+        "base model was trained on is not known."
+    )
+    report.table(
+        ["task", "items in the training data"],
+        [(r.task.title, contamination.told(r.contamination)) for r in results],
+    )
     first = {name.partition(".")[0]: name for name in reversed(measured)}
     for name in reversed(first.values()):
         each = measured[name]

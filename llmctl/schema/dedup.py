@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from llmctl.data.dedupers.base import Deduper
+from llmctl.data.detectors.base import Detector
 from llmctl.schema.base import Part, Recipe
 
 BY_FIELD = ("highest", "lowest", "newest")
@@ -33,6 +34,60 @@ class Keep(Part):
         if (self.by in BY_FIELD) != (self.field is not None):
             raise ValueError(f"`field` goes with {', '.join(BY_FIELD)}; `by` is {self.by}")
         return self
+
+
+class Benchmark(Part):
+    """Where the items of a benchmark come from: rows, an eval recipe, or an lm-eval task."""
+
+    data: Path | None = Field(
+        None,
+        description="File of rows, artifact folder (its test split), folder whose files are one "
+        "benchmark each, or an eval recipe (.yaml): all that its tasks read. With `task`, the "
+        "folder of lm-eval's data under its hub ids.",
+    )
+    task: str | None = Field(None, min_length=1, description="Task or group of lm-eval, by name.")
+    name: str | None = Field(
+        None, min_length=1, description="Name in the report; else that of the file or the task."
+    )
+    fields: list[str] = Field(
+        default_factory=list,
+        description="Dotted fields that make the item; else question, problem, instruction, "
+        "prompt, text or the user's messages, whichever is there.",
+    )
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.data is None and self.task is None:
+            raise ValueError("say where the items are: `data` or `task`")
+        return self
+
+    def evaluation(self) -> Any:
+        """The eval recipe that `data` names, or None."""
+        from llmctl.schema.base import load
+
+        if self.data is None or self.task or self.data.suffix not in (".yaml", ".yml"):
+            return None
+        return load("eval", self.data).recipe if self.data.is_file() else None
+
+
+class Decontaminate(Part):
+    """Benchmarks that may not stand in the data, and how they are looked for."""
+
+    benchmarks: list[Path | Benchmark] = Field(
+        min_length=1,
+        description="Files and folders of items, or mappings with `data`, `task`, `recipe`.",
+    )
+    rules: list[Detector] = Field(
+        default_factory=lambda: [Detector.of("overlap")],
+        min_length=1,
+        description="How items are found; a row goes when one rule drops it.",
+    )
+
+    def parts(self) -> list[Benchmark]:
+        """The benchmarks in their long form."""
+        return [
+            Benchmark(data=each) if isinstance(each, Path) else each for each in self.benchmarks
+        ]  # fmt: skip
 
 
 class DedupRecipe(Recipe):
@@ -62,6 +117,9 @@ class DedupRecipe(Recipe):
         default_factory=list,
         description="Files of rows that are never dropped and whose repeats in `data` are.",
     )
+    decontaminate: Decontaminate | None = Field(
+        None, description="Look for benchmark items in the rows, before anything is compared."
+    )
     leaks: bool = Field(
         True,
         description="Whether rows of train that occur in the artifact's validation or test split "
@@ -90,7 +148,14 @@ class DedupRecipe(Recipe):
                 raise ValueError("methods: exact ignores case and minhash does not; set both alike")
             if exact.ignore_punctuation and minhash.symbols:
                 raise ValueError("methods: exact ignores the symbols that minhash compares")
+        if self.cuts and (len(self.text) > 1 or any("." in name for name in self.text)):
+            raise ValueError("substring: `action: cut` changes one field; name it alone in `text`")
         return self
+
+    @property
+    def cuts(self) -> bool:
+        """Whether passages are taken out of rows."""
+        return any(getattr(each, "action", None) == "cut" for each in self.methods)
 
     def files(self) -> dict[str, Path]:
         """Recipe key -> the file or folder of rows to deduplicate."""
@@ -100,7 +165,16 @@ class DedupRecipe(Recipe):
 
     def inputs(self) -> dict[str, Path | str]:
         """The rows, and what they are compared with."""
-        return {**self.files(), **{f"against.{i}": path for i, path in enumerate(self.against)}}
+        found: dict[str, Path | str] = {**self.files()}
+        found |= {f"against.{i}": path for i, path in enumerate(self.against)}
+        for i, each in enumerate(self.decontaminate.parts() if self.decontaminate else ()):
+            key = f"decontaminate.benchmarks.{i}"
+            if each.data is not None:
+                found[key] = each.data
+            evaluation = each.evaluation()
+            for number, task in enumerate(evaluation.tasks if evaluation else ()):
+                found |= {f"{key}.{number}.{k}": path for k, path in task.inputs().items()}
+        return found
 
     def estimate(self) -> dict[str, str]:
         """The chance to find pairs, and memory from the size of the files."""

@@ -2,139 +2,57 @@
 
 from __future__ import annotations
 
-import os
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from fnmatch import fnmatch
+from collections.abc import Iterator
 from itertools import chain
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmctl import rows as row_files
 from llmctl import ui
-from llmctl.data import kernels, lines
-from llmctl.data.dedupers.base import Found, Rows
-from llmctl.data.texts import Texts, Writer
-from llmctl.data.twins import components
+from llmctl.data import lines
+from llmctl.data.dedupers.base import Cut
+from llmctl.data.entries import Entry, collected, preference, short
+from llmctl.data.verdicts import Verdicts, judge
 from llmctl.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmctl.artifact import Artifact
-    from llmctl.schema.dedup import DedupRecipe, Keep
+    from llmctl.schema.dedup import DedupRecipe
 
 HELD_OUT = ("validation", "test")
 BASE_MB, PER_BYTE = 120, 4
 """Memory of a run without rows, in MB, and bytes for each byte of rows."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One row as it is compared; `reason` is what a repeat of it is called, None in the data."""
-
-    id: str
-    text: str
-    where: str
-    reason: str | None = None
-    rank: tuple[float, float] = (0.0, 0.0)
-
-
-class Entries(Sequence[Entry]):
-    """Rows in an order; of each only offsets are held when the rest lies in files."""
-
-    def __init__(
-        self, texts: Texts, ids: Texts, wheres: Texts, reasons: NDArray[np.int64], names: list[str]
-    ) -> None:
-        self.texts, self.ids, self.wheres = texts, ids, wheres
-        self._reasons, self._names = reasons, names
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def fixed(self) -> int:
-        """How many rows are never dropped."""
-        return int((self._reasons >= 0).sum())
-
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Entry]: ...
-
-    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return Entry(self.ids[index], self.texts[index], self.wheres[index], self.reason(index))
-
-    def reason(self, index: int) -> str | None:
-        """What a repeat of a row that is never dropped is called; None for the others."""
-        reason = int(self._reasons[index])
-        return self._names[reason] if reason >= 0 else None
-
-    def ordered(self, order: NDArray[np.int64]) -> Entries:
-        """The same rows, place i holding row order[i]."""
-        texts, ids, wheres = (s.ordered(order) for s in (self.texts, self.ids, self.wheres))
-        return Entries(texts, ids, wheres, self._reasons[order], self._names)
-
-
-def collected(each: Iterable[Entry], folder: Path | None) -> tuple[Entries, NDArray[np.float64]]:
-    """The entries and their ranks, shape (entries, 2); texts go to files in `folder`."""
-    names = ("texts", "ids", "wheres")
-    writers = [Writer(folder / name if folder else None) for name in names]
-    reasons, known, ranks = array("q"), list[str](), array("d")
-    for entry in each:
-        for writer, text in zip(writers, (entry.text, entry.id, entry.where), strict=True):
-            writer.add(text.encode("utf-8", "surrogatepass"))
-        if entry.reason is not None and entry.reason not in known:
-            known.append(entry.reason)
-        reasons.append(-1 if entry.reason is None else known.index(entry.reason))
-        ranks.extend(entry.rank)
-    texts, ids, wheres = (Texts(writer.buffer()) for writer in writers)
-    rank = np.frombuffer(ranks, np.float64).reshape(-1, 2)
-    return Entries(texts, ids, wheres, np.frombuffer(reasons, np.int64), known), rank
-
-
-@dataclass
-class Verdicts:
-    """The decision on each entry, in order of preference: `twin` -1 is kept."""
-
-    entries: Entries
-    twin: NDArray[np.int64]
-    score: NDArray[np.float64]
-    kind: list[str]
-    cluster: NDArray[np.int64]
-    found: dict[str, Found] = field(default_factory=dict)
-
-    def reason(self, i: int) -> str:
-        """Why a row was dropped: the kind, or the name of the held-out set it repeats."""
-        return self.entries.reason(int(self.twin[i])) or self.kind[i]
-
-
 def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     """Write kept.jsonl, dropped.jsonl, report.html, and the held-out splits unchanged."""
     files = [row_files.find(artifact.input(key)) for key in recipe.files()]
     spill = spill_folder(recipe, artifact, files)
-    entries, rank = collected(chain(references(recipe, artifact), entries_of(recipe, files)), spill)
+    kinds = reading(recipe)
+    each = chain(references(recipe, artifact), entries_of(recipe, files))
+    entries, rank = collected(each, kinds, spill)
     fixed = entries.fixed
     if len(entries) == fixed:
         raise InputError(f"{files[0]}: has no rows")
     by_rank = np.lexsort((rank[fixed:, 1], rank[fixed:, 0])) + fixed
     order = np.concatenate([np.arange(fixed), by_rank])
     ui.note(f"comparing {len(entries) - fixed} rows, {fixed} held-out rows")
-    verdicts = judge(recipe, entries.ordered(order), fixed, spill)
-    place = np.argsort(order)  # entry number -> its place by preference
-    kept = (verdicts.twin[place] < 0)[fixed:]
-    copy_kept(artifact, files, kept)
-    drops = (row(recipe, verdicts, int(i)) for i in place[fixed:] if verdicts.twin[i] >= 0)
-    artifact.write_jsonl("dropped.jsonl", drops)
+    verdicts = judge(recipe, entries.ordered(order), fixed, artifact, spill)
+    place = np.argsort(order)[fixed:]  # number of a row -> its place by preference
+    copy_kept(recipe, artifact, files, verdicts, place)
+    leaks = verdicts.leaks
+    repeats = (row(recipe, verdicts, int(i)) for i in place if verdicts.twin[i] >= 0)
+    artifact.write_jsonl(
+        "dropped.jsonl", chain(leaks.rows(verdicts.entries, dropped=True), repeats)
+    )
+    if recipe.decontaminate is not None:
+        artifact.write_jsonl("flagged.jsonl", leaks.rows(verdicts.entries, dropped=False))
+        artifact.write_json("contamination.json", leaks.table())
     copy_splits(recipe, artifact)
     measure(artifact, verdicts, fixed)
     from llmctl.data.dedup_report import write
@@ -162,13 +80,31 @@ def _packed(path: Path) -> int:
     return 5 if path.suffix in (".gz", ".parquet") else 1
 
 
+def reading(recipe: DedupRecipe) -> list[str]:
+    """Kinds of the methods that compare something beside the text."""
+    return [each.kind for each in recipe.methods if each.value({}, "") is not None]
+
+
+def values(recipe: DedupRecipe, each: dict[str, Any], where: str) -> tuple[str, ...]:
+    """What those methods compare of a row."""
+    found = (method.value(each, where) for method in recipe.methods)
+    return tuple(value for value in found if value is not None)
+
+
 def entries_of(recipe: DedupRecipe, files: list[Path]) -> Iterator[Entry]:
     """The rows to deduplicate, in their own order."""
     for path in files:
         for where, each in lines.parsed(path):
             text = lines.text_of(each, recipe.text, where)
             rank = preference(recipe.keep, each, text, path, where)
-            yield Entry(str(each.get("id", _short(where))), text, where, None, rank)
+            if recipe.cuts and not isinstance(each.get(*recipe.text or ["text"]), str):
+                name = (recipe.text or ["text"])[0]
+                raise InputError(
+                    f"{where}: passages are cut out of text, `{name}` is none; "
+                    "name the field in `text`, or set the method's `action: drop`"
+                )
+            name = str(each.get("id", short(where)))
+            yield Entry(name, text, where, None, rank, values(recipe, each, where))
 
 
 def references(recipe: DedupRecipe, artifact: Artifact) -> Iterator[Entry]:
@@ -179,7 +115,8 @@ def references(recipe: DedupRecipe, artifact: Artifact) -> Iterator[Entry]:
     for path, reason in files:
         for where, each in lines.parsed(path):
             text = lines.text_of(each, recipe.text, where)
-            yield Entry(str(each.get("id", _short(where))), text, where, reason)
+            name = str(each.get("id", short(where)))
+            yield Entry(name, text, where, reason, values=values(recipe, each, where))
 
 
 def splits(recipe: DedupRecipe, artifact: Artifact) -> list[Path]:
@@ -195,69 +132,6 @@ def splits(recipe: DedupRecipe, artifact: Artifact) -> list[Path]:
     return found
 
 
-def preference(
-    keep: Keep, row: dict[str, Any], text: str, path: Path, where: str
-) -> tuple[float, float]:
-    """The rank of a row: the lowest of twins stays; ties fall to the order of the rows."""
-    if keep.by == "first" and not keep.prefer:
-        return (0.0, 0.0)
-    source = row.get("source")
-    names = [str(path), path.name]
-    if isinstance(source, dict):
-        names += [str(source[key]) for key in ("uri", "document") if source.get(key)]
-    elif source:
-        names.append(str(source))
-    liked = (i for i, p in enumerate(keep.prefer) if any(fnmatch(name, p) for name in names))
-    first = next(liked, len(keep.prefer))
-    if keep.by == "first":
-        return (first, 0.0)
-    if keep.by in ("longest", "shortest"):
-        return (first, -len(text) if keep.by == "longest" else len(text))
-    assert keep.field is not None
-    value = lines.field(row, keep.field, where)
-    number = _moment(value) if keep.by == "newest" else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or isnan(number):
-        kind = "a date" if keep.by == "newest" else "a number"
-        raise InputError(f"{where}: {keep.field}: {value!r} is not {kind}")
-    return (first, number if keep.by == "lowest" else -number)
-
-
-def _moment(value: Any) -> Any:
-    """Seconds since 1970 of an ISO date or a number; UTC where no zone is named."""
-    if not isinstance(value, str):
-        return value
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def threads_of(recipe: DedupRecipe) -> int:
-    """The threads to use."""
-    return recipe.threads or len(os.sched_getaffinity(0))
-
-
-def judge(recipe: DedupRecipe, entries: Entries, fixed: int, spill: Path | None = None) -> Verdicts:
-    """Run the methods in one plan over entries in order of preference."""
-    use = kernels.kernel(recipe.kernel)
-    texts = Rows(entries.texts, fixed, use, threads_of(recipe), recipe.seed, spill)
-    twin, score = np.full(len(entries), -1, np.int64), np.zeros(len(entries))
-    kind, found = [""] * len(entries), {}
-    for method in sorted(recipe.methods, key=lambda m: m.order):
-        result = found[method.kind] = method.find(texts, twin < 0)
-        for i in np.flatnonzero(result.twin >= 0).tolist():
-            twin[i], score[i], kind[i] = result.twin[i], result.score[i], method.kind
-    for i in np.flatnonzero(twin >= 0).tolist():
-        # an exact repeat of a row that went later repeats that row's twin, equally
-        while twin[twin[i]] >= 0:
-            via = int(twin[i])
-            twin[i], score[i], kind[i] = twin[via], score[via], kind[via]
-    x = np.concatenate([f.clusters.x for f in found.values()])
-    y = np.concatenate([f.clusters.y for f in found.values()])
-    return Verdicts(entries, twin, score, kind, components(len(entries), x, y), found)
-
-
 def row(recipe: DedupRecipe, verdicts: Verdicts, i: int) -> dict[str, Any]:
     """The line of dropped.jsonl for one row."""
     entries, twin = verdicts.entries, int(verdicts.twin[i])
@@ -269,26 +143,58 @@ def row(recipe: DedupRecipe, verdicts: Verdicts, i: int) -> dict[str, Any]:
         "twin": entries.ids[twin],
         "score": round(float(verdicts.score[i]), 6),
         "rule": f"{method.rule}; {stays}",
-        "line": _short(entries.wheres[i]),
-        "twin_line": _short(entries.wheres[twin]),
+        "line": short(entries.wheres[i]),
+        "twin_line": short(entries.wheres[twin]),
     }
 
 
-def _short(where: str) -> str:
-    """Without the folder, so that the same rows elsewhere give the same bytes."""
-    return where.rpartition("/")[2]
-
-
-def copy_kept(artifact: Artifact, files: list[Path], kept: NDArray[np.bool_]) -> None:
-    """Copy the lines that stay, in their own order."""
-    number = 0
+def copy_kept(
+    recipe: DedupRecipe,
+    artifact: Artifact,
+    files: list[Path],
+    verdicts: Verdicts,
+    place: NDArray[np.int64],
+) -> None:
+    """Copy the lines that stay, in their own order; only rows that were cut are written anew."""
+    gone, cuts = verdicts.gone[place], verdicts.cuts
+    cut_rows = {n: cuts[i] for n, i in enumerate(place.tolist()) if i in cuts} if cuts else {}
+    number, told = 0, []
     with artifact.path("kept.jsonl").open("wb") as out:
         for path in files:
-            for _, line in lines.raw(path):
-                if kept[number]:
+            for line_number, line in lines.raw(path):
+                if not gone[number]:
+                    spans = cut_rows.get(number)
+                    if spans:
+                        where = f"{path}:{line_number}"
+                        line, shown = without(recipe, line, spans, where)
+                        told += [
+                            {"line": short(where), **each, "twin": verdicts.entries.ids[span.twin]}
+                            for each, span in zip(shown, spans, strict=True)
+                        ]
                     out.write(line)
                 number += 1
-    artifact.rows["kept.jsonl"] = int(kept.sum())
+    artifact.rows["kept.jsonl"] = int((~gone).sum())
+    if recipe.cuts:
+        artifact.write_jsonl("cuts.jsonl", told)
+        artifact.metrics["passages_cut"] = len(told)
+
+
+def without(
+    recipe: DedupRecipe, line: bytes, spans: list[Cut], where: str
+) -> tuple[bytes, list[dict[str, Any]]]:
+    """The row without some bytes of its text, and what was taken out, in characters."""
+    row = lines.row_of(line, where)
+    [name] = recipe.text or ["text"]
+    text = row[name].encode("utf-8", "surrogatepass")
+    shown, parts, at = [], [], 0
+    for begin, end, _ in spans:
+        first = len(text[:begin].decode("utf-8", "surrogatepass"))
+        passage = text[begin:end].decode("utf-8", "surrogatepass")
+        shown.append({"start": first, "end": first + len(passage), "text": passage})
+        parts.append(text[at:begin])
+        at = end
+    row[name] = b"".join([*parts, text[at:]]).decode("utf-8", "surrogatepass")
+    return row_files.dumps(row).encode("utf-8", "surrogatepass") + b"\n", shown
 
 
 def copy_splits(recipe: DedupRecipe, artifact: Artifact) -> None:
@@ -299,7 +205,7 @@ def copy_splits(recipe: DedupRecipe, artifact: Artifact) -> None:
 
 def measure(artifact: Artifact, verdicts: Verdicts, fixed: int) -> None:
     """Counts for the manifest and the summary."""
-    gone = np.flatnonzero(verdicts.twin >= 0).tolist()
+    gone = np.flatnonzero(verdicts.gone).tolist()
     reasons = Counter(verdicts.reason(i) for i in gone)
     sizes = np.bincount(verdicts.cluster)
     rows_in = len(verdicts.entries) - fixed

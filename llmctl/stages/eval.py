@@ -12,7 +12,7 @@ from typing import Any
 from llmctl import rows, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import GateError, InconclusiveError, LlmctlError
-from llmctl.evaluation import gates, statistics
+from llmctl.evaluation import contamination, gates, statistics
 from llmctl.evaluation.tasks.base import Item, Scored, Task
 from llmctl.schema.eval import EvalRecipe
 
@@ -26,6 +26,7 @@ class Result:
     task: Task
     items: list[Item]
     scored: dict[str, list[Scored]] = field(default_factory=dict)
+    contamination: dict[str, int] | None = None
 
     @property
     def unmeasured(self) -> int:
@@ -40,6 +41,9 @@ def run(recipe: EvalRecipe, artifact: Artifact) -> None:
     results = [Result(task, []) for task in recipe.tasks]
     for each in results:
         each.items = each.task.items(artifact.scratch, recipe.limit, recipe.seed)
+    tables = contamination.known(artifact, "model")
+    for each in results:
+        each.contamination = contamination.of_task(each.task, each.items, tables)
     for side, ref in sides(recipe):
         with engine(recipe, ref).start() as session:
             for each in results:
@@ -210,6 +214,9 @@ def _write(
             artifact.metrics[f"{name}_diff_se"] = _number(each.difference.se)
         artifact.summary.append((name, report.line(each)))
     for result in results:
+        if result.contamination is not None:
+            told = contamination.told(result.contamination)
+            artifact.summary.append((f"{result.task.title} contamination", told))
         if result.unmeasured:
             artifact.metrics[f"{result.task.title}.unmeasured"] = result.unmeasured
     artifact.summary += [(f"gate {d.verdict}", f"{d.rule}: {d.detail}") for d in decisions]
@@ -247,6 +254,7 @@ def document(
             "kind": result.task.kind,
             "items": len(result.items),
             "unmeasured": result.unmeasured,
+            "contamination": result.contamination,
             "metrics": {},
         }
         for result in results

@@ -152,23 +152,6 @@ def test_a_text_longer_than_every_table() -> None:
     assert result.twin.tolist() == [-1, 0, -1]
 
 
-def test_overlap_finds_items_inside_longer_rows() -> None:
-    question = "a train leaves the city at noon and drives for three hours before it stops"
-    texts = [
-        question,
-        "how many legs has a spider",
-        "yes no",
-        f"Here is a task. {question.upper()}! Answer it with care, and then show every step.",
-        "The child asked: how many legs has a spider? Eight.",
-        "yes no maybe, which of them is it going to be after all this time",
-        "a train leaves the station at dawn, and nobody in the village knows where it goes",
-    ]
-    result = found(texts, Deduper.of("overlap"), 3)
-    assert result.twin.tolist() == [-1, -1, -1, 0, 1, -1, -1]
-    assert result.score[3] == 1.0
-    assert (found(texts, Deduper.of("overlap"), 0).twin < 0).all()
-
-
 @given(texts=TEXTS, case=st.booleans(), space=st.booleans(), punctuation=st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_exact_is_the_first_row_of_the_same_folded_text(

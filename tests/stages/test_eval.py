@@ -301,3 +301,39 @@ def test_an_unknown_benchmark_is_named(tmp_path: Path) -> None:
     ).tasks
     with pytest.raises(InputError, match="arc_challenge: its data cannot be read from"):
         task.items(tmp_path, None, 0)
+
+
+def test_contamination_is_told_through_the_lineage(
+    llmctl: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    """dedup finds an item of the benchmark in the data; eval of the tuned model says so."""
+    rows = [json.loads(line) for line in (SAMPLES / "chat.jsonl").open()]
+    question = json.loads((SAMPLES / "choice.jsonl").read_text().splitlines()[0])["question"]
+    rows[0]["messages"][0]["content"] = f"Tell me: {question}"
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    choice = str(SAMPLES / "choice.jsonl")
+    recipes = {
+        "dedup": {"data": str(tmp_path / "chat.jsonl"), "decontaminate": {"benchmarks": [choice]}},
+        "sft": {
+            "model": str(tiny_model), "data": {"train": str(tmp_path / "dedup")},
+            "max_steps": 1, "max_length": 64,
+        },
+        "eval": {
+            "model": str(tmp_path / "sft"), "limit": 4,
+            "tasks": [{"kind": "choice", "data": choice},
+                      {"kind": "loss", "data": str(SAMPLES / "chat.jsonl")}],
+        },
+    }  # fmt: skip
+    for name, keys in recipes.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(json.dumps({"stage": name, "out": str(tmp_path / name), **keys}))
+        done = llmctl(name, path)
+        assert done.returncode == 0, done.stderr
+    assert "1 of 16 items found in the training data: 1 rows dropped" in done.stderr
+    tasks = json.loads((tmp_path / "eval" / "results.json").read_text())["tasks"]
+    assert tasks["choice"]["contamination"] == {
+        "items": 16, "items_found": 1, "rows_dropped": 1, "rows_flagged": 0,
+    }  # fmt: skip
+    assert tasks["loss"]["contamination"] is None
+    page = (tmp_path / "eval" / "report.html").read_text()
+    assert "not searched for in the training data" in page

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,22 @@ class Rows:
     seed: int = 42
     spill: Path | None = None
     """Folder for what grows with the rows; None keeps it in memory."""
+    values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Kind of a method -> what it reads of each row beside the text, see Deduper.value."""
+    scratch: Path | None = None
+    """Folder that a killed run finds again."""
 
     def file(self, name: str) -> Path | None:
         """Where to put something large, or None."""
         return self.spill / name if self.spill is not None else None
+
+
+class Cut(NamedTuple):
+    """Bytes begin..end of a row's UTF-8 text that stand in the row `twin`, too."""
+
+    begin: int
+    end: int
+    twin: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class Found:
     clusters: Pairs
     measured: Floats = field(default_factory=lambda: np.empty(0))
     sweep: dict[float, int] = field(default_factory=dict)
+    cuts: dict[int, list[Cut]] = field(default_factory=dict)
 
 
 class Deduper(Backend):
@@ -49,11 +62,19 @@ class Deduper(Backend):
 
     order: ClassVar[int] = 0
     """Methods run by rising order: cheap and sure ones first."""
+    same: ClassVar[bool] = False
+    """Whether a row and its twin are the same for every later method."""
+    measure: ClassVar[str] = ""
+    """What `measured` holds, as the report's axis is called."""
 
     @property
     @abstractmethod
     def rule(self) -> str:
         """The measure and its bound, as dropped.jsonl names them."""
+
+    def value(self, row: Mapping[str, Any], where: str) -> str | None:
+        """What this method compares beside the text; None when it reads the text only."""
+        return None
 
     @abstractmethod
     def find(self, rows: Rows, alive: NDArray[np.bool_]) -> Found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ def _letters(text: str) -> bytes:
 
 class ExactDeduper(Deduper):
     """Equal 128-bit hash of the folded text; canonically equal Unicode is always equal."""
+
+    same: ClassVar[bool] = True
 
     ignore_case: bool = Field(True, description="Whether `Paris` and `PARIS` are the same.")
     ignore_space: bool = Field(

@@ -55,6 +55,7 @@ class MinhashDeduper(Deduper):
     """Jaccard similarity of the sets of `ngram` neighbouring words, at least `threshold`."""
 
     order: ClassVar[int] = 1
+    measure: ClassVar[str] = "Jaccard similarity"
 
     threshold: Threshold = Field(
         0.8, description="Least exact Jaccard of a dropped row and its twin."

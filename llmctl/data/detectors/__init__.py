@@ -1,0 +1,1 @@
+"""Ways to find benchmark items in training rows."""

