@@ -103,9 +103,10 @@ def _of_task(task: str, data: Path | None, name: str | None) -> Iterator[Items]:
     """Prompts of every leaf task of lm-eval, as the harness writes them without examples."""
     from llmctl.evaluation.tasks.lm_eval import LmEvalTask
 
-    with LmEvalTask(task=task, data=data)._loaded() as (_, tasks):
+    sha256 = digest.of_path(data) if data else None  # before the working directory changes
+    with LmEvalTask(task=task, data=data).loaded() as (_, tasks):
         for leaf, each in tasks.items():
-            items = Items(name or leaf, f"lm-eval:{leaf}", digest.of_path(data) if data else None)
+            items = Items(name or leaf, f"lm-eval:{leaf}", sha256)
             for number, doc in enumerate(each.eval_docs):
                 text = each.doc_to_text(doc)
                 # some tasks choose between contexts; then doc_to_text is an option's number

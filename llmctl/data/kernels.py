@@ -208,6 +208,12 @@ def _sets(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
     return key & np.uint64(2**53 - 1), sizes.astype(np.int64)
 
 
+def _grams(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
+    """53-bit shingle hashes of texts in their order, and how many each has."""
+    values, pointer, _ = shingles(data, offsets, form)
+    return values >> SET_SHIFT, np.diff(pointer)
+
+
 def _jaccard(flat: Words, pointer: Ids, x: Ids, y: Ids) -> NDArray[np.float64]:
     """Jaccard of pairs: both sets tagged with the pair's number and sorted; equals touch."""
     size, out = np.diff(pointer), np.empty(len(x))
@@ -229,15 +235,16 @@ def _jaccard(flat: Words, pointer: Ids, x: Ids, y: Ids) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The three inner loops; `name` is `numpy` or `numba`, and both give equal bits."""
+    """The inner loops; `name` is `numpy` or `numba`, and both give equal bits."""
 
     name: str
     sign: Callable[[Bytes, Ids, Shape, Any, Any], tuple[Any, Ids]]
     sets: Callable[[Bytes, Ids, Shape], tuple[Words, Ids]]
+    grams: Callable[[Bytes, Ids, Shape], tuple[Words, Ids]]
     jaccard: Callable[[Words, Ids, Ids, Ids], NDArray[np.float64]]
 
 
-NUMPY = Kernel("numpy", _sign, _sets, _jaccard)
+NUMPY = Kernel("numpy", _sign, _sets, _grams, _jaccard)
 
 
 def kernel(name: str = "auto") -> Kernel:
@@ -320,6 +327,20 @@ def shingle_sets(
         return use.sets(np.frombuffer(data, np.uint8), _starts(size), form)
 
     parts = mapped(work, _cuts(sizes, GROUP), threads)
+    if not parts:
+        return np.empty(0, np.uint64), np.zeros(1, np.int64)
+    flat = np.concatenate([values for values, _ in parts])
+    return flat, _starts(np.concatenate([counts for _, counts in parts]))
+
+
+def grams(buffer: Buffer, form: Shape, use: Kernel, threads: int = 1) -> tuple[Words, Ids]:
+    """53-bit shingle hashes of all texts in their order, as CSR."""
+
+    def work(cut: tuple[int, int]) -> tuple[Words, Ids]:
+        offsets = buffer.offsets[cut[0] : cut[1] + 1]
+        return use.grams(buffer.data[offsets[0] : offsets[-1]], offsets - offsets[0], form)
+
+    parts = mapped(work, _cuts(np.diff(buffer.offsets), GROUP), threads)
     if not parts:
         return np.empty(0, np.uint64), np.zeros(1, np.int64)
     flat = np.concatenate([values for values, _ in parts])

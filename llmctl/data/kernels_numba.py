@@ -106,6 +106,20 @@ def _shingle_sets(data: Any, offsets: Any, classes: Any, codes: Any, n: int) -> 
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _all_grams(data: Any, offsets: Any, classes: Any, codes: Any, n: int) -> Any:
+    texts = offsets.shape[0] - 1
+    flat = np.empty(data.shape[0] + texts, dtype=np.uint64)
+    sizes = np.empty(texts, dtype=np.int64)
+    ring = np.empty(n, dtype=np.uint64)
+    at = 0
+    for d in range(texts):
+        count, _ = _shingle(data, offsets[d], offsets[d + 1], classes, codes, ring, flat[at:])
+        sizes[d] = count
+        at += count
+    return flat[:at] >> U(11), sizes
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _jaccard(flat: Any, pointer: Any, x: Any, y: Any) -> Any:
     out = np.empty(x.shape[0], dtype=np.float64)
     for k in range(x.shape[0]):
@@ -135,4 +149,9 @@ def _sets(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
     return flat, sizes
 
 
-NUMBA = Kernel("numba", _sign, _sets, _jaccard)
+def _grams(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
+    flat, sizes = _all_grams(data, offsets, form.classes, form.codes, form.n)
+    return flat, sizes
+
+
+NUMBA = Kernel("numba", _sign, _sets, _grams, _jaccard)

@@ -11,6 +11,9 @@ from llmctl.data.dedupers.base import Deduper
 from llmctl.data.detectors.base import Detector
 from llmctl.schema.base import Part, Recipe
 
+EDITED = {"kind": "overlap", "ngram": 3, "weighted": True, "coverage": 0.67, "strict": 0.72,
+          "flag": None, "shortest": 8}  # fmt: skip
+"""Finds items with changed words, and short ones; chosen by bench/decontaminate.py."""
 BY_FIELD = ("highest", "lowest", "newest")
 
 
@@ -78,7 +81,7 @@ class Decontaminate(Part):
         description="Files and folders of items, or mappings with `data`, `task`, `recipe`.",
     )
     rules: list[Detector] = Field(
-        default_factory=lambda: [Detector.of("overlap")],
+        default_factory=lambda: [Detector.of("overlap"), Detector.of(EDITED)],
         min_length=1,
         description="How items are found; a row goes when one rule drops it.",
     )

@@ -19,6 +19,7 @@ KINDS: dict[str, dict[str, Any]] = {
 OTHER = {"kind": "sentence_transformers", "batch_size": 5}
 ITEM = "a train leaves the city at noon and drives for three hours before it stops in the town"
 PART = "a train leaves the city at noon and who knows what comes after that"
+TEN = "one two three four five six seven eight nine ten"
 LONG = " ".join(f"w{i}" for i in range(60))
 POINTS = np.eye(8, dtype=np.float32)
 
@@ -172,6 +173,16 @@ ROWS: dict[str, Any] = {
     "decontaminate.rules[overlap].coverage": (0.9, lambda b: b.rule.rule, "8-gram coverage >= 0.9"),
     "decontaminate.rules[overlap].flag": (None, lambda b: len(b.hits([PART]).row), 0),
     "decontaminate.rules[overlap].shortest": (30, lambda b: len(b.hits([ITEM]).row), 0),
+    "decontaminate.rules[overlap].weighted": (
+        True,
+        lambda b: b.rule.rule,
+        "weighted 8-gram coverage >= 0.5",
+    ),
+    "decontaminate.rules[overlap].strict": (
+        0.9,
+        lambda b: b.hits(["one two three four five six seven eight"], [TEN]).drop.tolist(),
+        [False],
+    ),
     "decontaminate.rules[overlap].symbols": (
         True,
         lambda b: b.rule.shape(8).classes[43] == 3,

@@ -160,18 +160,21 @@ def test_benchmarks_from_every_place(tmp_path: Path) -> None:
     assert "Benchmark items in the data" in page and "maths/test" in page
 
 
-def test_items_of_an_lm_eval_task(tmp_path: Path) -> None:
+def test_items_of_an_lm_eval_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("lm_eval")
     file = next((SAMPLES / "benchmarks/allenai/ai2_arc").rglob("easy*"))
-    from llmctl import rows
+    from llmctl import digest, rows
 
     question = next(iter(rows.read(file)))["question"]
     data = jsonl(tmp_path / "rows.jsonl", [{"text": f"Q: {question} A: who knows"}, {"text": "b"}])
-    benchmark = {"task": "arc_easy", "data": SAMPLES / "benchmarks"}
+    monkeypatch.chdir(ROOT)
+    benchmark = {"task": "arc_easy", "data": "recipes/samples/benchmarks"}
     artifact = deduped(tmp_path / "out", data=data, decontaminate={"benchmarks": [benchmark]})
     [drop] = rows_of(tmp_path / "out/dropped.jsonl")
     assert (drop["twin"], drop["benchmark"]) == ("arc_easy:0", "arc_easy")
-    assert artifact.metrics["contamination"][0]["data"] == "lm-eval:arc_easy"
+    [found] = artifact.metrics["contamination"]
+    assert found["data"] == "lm-eval:arc_easy"
+    assert found["sha256"] == digest.of_path(SAMPLES / "benchmarks")
 
 
 def test_a_benchmark_without_a_place_is_refused() -> None:

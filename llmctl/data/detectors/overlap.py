@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -17,58 +17,109 @@ from llmctl.data.kernels import SET_SHIFT, Buffer, Ids, Shape, Words
 from llmctl.data.texts import picked
 from llmctl.data.twins import Floats
 
-AT_ONCE = 20_000
-"""Rows whose n-grams are held in memory together."""
+AT_ONCE = 2000
+"""Rows whose n-grams are held in memory together: their numbers fit beside 53 bits of hash."""
+SHORTEST = {"words": 4, "characters": 20}
+FEW_WORDS = 12
 SIEVE = 1 << 24
 """Places of the table that most n-grams of a row fail at once, without a search."""
+RARE, LEADS = 8, 3
+"""Sampled texts that an n-gram may stand in to lead to its items; of each item, the rarest do."""
+SAMPLED = 5000
+"""Rows that tell how rare words and n-grams are."""
+ROW = np.uint64(53)
 
 
 class _Index:
     """The n-grams of the items that are searched with one n, and where each stands."""
 
-    def __init__(self, items: Buffer, chosen: Ids, form: Shape) -> None:
+    def __init__(
+        self,
+        items: Buffer,
+        chosen: Ids,
+        form: Shape,
+        weight: Floats,
+        begin: Ids,
+        seen: Callable[[Words], Ids],
+    ) -> None:
+        """`weight` of the words of all items, those of item i from `begin[i]` on.
+
+        `seen` tells in how many sampled rows each n-gram stands.
+        """
         parts = [items.data[items.offsets[i] : items.offsets[i + 1]] for i in chosen.tolist()]
         own = Buffer.of(part[:-1].tobytes() for part in parts)
-        values, pointer, words = kernels.shingles(own.data, own.offsets, form)
-        grams = values >> SET_SHIFT
-        order = np.argsort(grams, kind="stable")
-        self.grams = grams[order]
-        self.item = np.repeat(chosen, np.diff(pointer))[order]
-        self.at = (np.arange(len(grams)) - np.repeat(pointer[:-1], np.diff(pointer)))[order]
-        self.words = np.zeros(len(items), np.int64)
-        self.words[chosen] = words
+        values, pointer, _ = kernels.shingles(own.data, own.offsets, form)
+        self.n = form.n
+        self.grams = values >> SET_SHIFT
+        self.first, self.size = np.zeros(len(items), np.int64), np.zeros(len(items), np.int64)
+        self.first[chosen], self.size[chosen] = pointer[:-1], np.diff(pointer)
+        self.sums = np.concatenate([np.zeros(1), np.cumsum(weight)])
+        self.begin = begin
+        owner = np.repeat(chosen, np.diff(pointer))
+        _, group, counts = np.unique(self.grams, return_inverse=True, return_counts=True)
+        common = counts[group] + seen(self.grams)
+        place = np.empty(len(common), np.int64)  # among the item's n-grams, the rarest first
+        order = np.lexsort((common, owner))
+        place[order] = np.arange(len(order)) - np.repeat(pointer[:-1], self.size[chosen])
+        leads = np.flatnonzero((common <= RARE) | (place < LEADS))
+        leads = leads[np.argsort(self.grams[leads], kind="stable")]
+        self.leads, self.owner = self.grams[leads], owner[leads]
         self.sieve = np.zeros(SIEVE, bool)
-        self.sieve[(self.grams % np.uint64(SIEVE)).astype(np.int64)] = True
+        self.sieve[(self.leads % np.uint64(SIEVE)).astype(np.int64)] = True
 
-    def hits(self, grams: Words, begin: Ids, n: int) -> tuple[Ids, Ids, Floats]:
-        """(row, item, share of the item's words) of every pair that shares an n-gram."""
+    def hits(self, grams: Words, begin: Ids) -> tuple[Ids, Ids, Floats]:
+        """(row, item, covered share) of the pairs that a rare n-gram leads to."""
         maybe = np.flatnonzero(self.sieve[(grams % np.uint64(SIEVE)).astype(np.int64)])
-        left = np.searchsorted(self.grams, grams[maybe], "left")
-        count = np.searchsorted(self.grams, grams[maybe], "right") - left
+        left = np.searchsorted(self.leads, grams[maybe], "left")
+        count = np.searchsorted(self.leads, grams[maybe], "right") - left
         maybe, left, count = (each[count > 0] for each in (maybe, left, count))
-        ends = np.cumsum(count)
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
-        place = np.repeat(left, count) + within
         row = np.repeat(np.searchsorted(begin, maybe, "right") - 1, count)
-        item, at = self.item[place], self.at[place]
-        order = np.lexsort((at, item, row))
-        row, item, at = row[order], item[order], at[order]
-        same = (np.diff(row) == 0) & (np.diff(item) == 0)
+        items = np.int64(len(self.size))
+        pairs = np.unique(row * items + self.owner[_spread(left, count)])
+        row, item = pairs // items, pairs % items
+        return row, item, self._share(grams, begin, row, item)
+
+    def _share(self, grams: Words, begin: Ids, row: Ids, item: Ids) -> Floats:
+        """The part of each item's weight that stands in n-grams which the row has, too."""
+        rows = np.unique(row)
+        mine = _spread(begin[rows], np.diff(begin)[rows])
+        tag = np.repeat(rows.astype(np.uint64) << ROW, np.diff(begin)[rows])
+        has = np.sort(tag | grams[mine])
+        count = self.size[item]
+        place = _spread(self.first[item], count)
+        asked = np.repeat(row.astype(np.uint64) << ROW, count) | self.grams[place]
+        found = np.append(has, np.uint64(2**64 - 1))[np.searchsorted(has, asked)] == asked
+        pair = np.repeat(np.arange(len(row)), count)[found]
+        at = (place - np.repeat(self.first[item], count))[found]
         # a word counts once however many of its n-grams are found
-        fresh = np.minimum(np.append(np.where(same, np.diff(at), n), n)[: len(at)], n)
-        first = np.flatnonzero(np.append(True, ~same)[: len(at)])
-        if not len(first):
-            return row, item, np.empty(0)
-        covered = np.add.reduceat(fresh, first)
-        row, item = row[first], item[first]
-        return row, item, covered / self.words[item]
+        step = np.full(len(at), self.n)
+        step[:-1] = np.where(np.diff(pair) == 0, np.minimum(np.diff(at), self.n), self.n)
+        start = self.begin[item[pair]] + at
+        covered = np.bincount(pair, self.sums[start + step] - self.sums[start], len(row))
+        share: Floats = covered / (self.sums[self.begin[item + 1]] - self.sums[self.begin[item]])
+        return share
+
+
+def _spread(first: Ids, count: Ids) -> Ids:
+    """first[i], first[i] + 1, ..., count[i] numbers for each i."""
+    ends = np.cumsum(count)
+    places: Ids = np.repeat(first - (ends - count), count)
+    places += np.arange(len(places))
+    return places
+
+
+def _whole(words: Ids) -> Ids:
+    """The n that items shorter than an n-gram are searched with: few values, few passes."""
+    return np.where(words <= 8, words, words - words % 8)
 
 
 class OverlapDetector(Detector):
     """Share of a benchmark item's words that stand in n-grams which a row contains, too.
 
     The default is the rule of Tülu 3 (Lambert et al. 2024): 8-grams and half of the item. GPT-3's
-    (Brown et al. 2020) is any 13-gram: `ngram: 13, coverage: 0.001`.
+    (Brown et al. 2020) is any 13-gram: `ngram: 13, coverage: 0.001`. `weighted` lets a word count
+    by its rarity (inverse document frequency in the rows and items), so that short n-grams find
+    edited items and common phrases do not.
     """
 
     action: Action = Field("drop", description="What happens to a row at `coverage`.")
@@ -80,8 +131,18 @@ class OverlapDetector(Detector):
     flag: float | None = Field(
         0.3, gt=0, le=1, description="Share from which a row is at least flagged; null: never."
     )
-    shortest: int = Field(
-        4, ge=1, description="Items of fewer words are not searched: they occur everywhere."
+    shortest: int | None = Field(
+        None,
+        ge=1,
+        description="Items of fewer words (or characters) are not searched: they occur everywhere. "
+        "null is 4 words or 20 characters.",
+    )
+    weighted: bool = Field(False, description="Whether rare words count more than common ones.")
+    strict: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share that items of fewer than 12 words need, instead of `coverage`.",
     )
     symbols: bool = Field(
         False, description="Whether + - * / % = < > and the like count as words (maths, code)."
@@ -97,7 +158,8 @@ class OverlapDetector(Detector):
     def rule(self) -> str:
         """The measure and its bound."""
         kind = "" if self.unit == "words" else "character "
-        return f"{kind}{self.ngram}-gram coverage >= {self.coverage:g}"
+        weighted = "weighted " if self.weighted else ""
+        return f"{weighted}{kind}{self.ngram}-gram coverage >= {self.coverage:g}"
 
     def shape(self, n: int) -> Shape:
         """The n-grams as the kernels take them."""
@@ -107,30 +169,59 @@ class OverlapDetector(Detector):
     def find(self, items: Sequence[str], rows: Rows, ids: Ids) -> Hits:
         """Look up every n-gram of the rows among those of the items."""
         table = Buffer.of(encoded(text, case=True) for text in items)
-        words = kernels.shingles(table.data, table.offsets, self.shape(1))[2]
-        sizes = np.minimum(words, self.ngram)
-        searched = words >= self.shortest
-        indexes = {
-            n: _Index(table, np.flatnonzero((sizes == n) & searched), self.shape(n))
+        values, begin, words = kernels.shingles(table.data, table.offsets, self.shape(1))
+        sizes = np.minimum(_whole(words), self.ngram)
+        searched = words >= (self.shortest or SHORTEST[self.unit])
+        chosen = ids[:: max(1, len(ids) // SAMPLED)]
+        sample = Buffer.of(encoded(text, case=True) for text in picked(rows.texts, chosen))
+        weight = np.ones(len(values))
+        if self.weighted:
+            word, seen = values >> SET_SHIFT, np.ones(len(values))
+            for texts in (sample, table):
+                seen += _seen(texts, self.shape(1), rows)(word)
+            weight = np.log((len(sample) + len(table) + 1) / seen) + 1e-6
+        indexes = [
+            _Index(
+                table,
+                np.flatnonzero((sizes == n) & searched),
+                self.shape(n),
+                weight,
+                begin,
+                _seen(sample, self.shape(n), rows),
+            )
             for n in np.unique(sizes[searched]).tolist()
-        }
-        least = min(self.coverage, self.flag) if self.flag is not None else self.coverage
+        ]
+        sure = np.full(len(words), self.coverage)
+        sure[words < FEW_WORDS] = self.strict or self.coverage
+        sure[words < self.ngram] = 1.0  # shorter than an n-gram: it has to be there as a whole
+        least = np.minimum(sure, self.flag) if self.flag is not None else sure
+        least[words < self.ngram] = 1.0
         found: tuple[list[Ids], list[Ids], list[Floats]] = ([], [], [])
         with ui.progress("decontaminate", len(ids)) as advance:
             for at in range(0, len(ids), AT_ONCE):
                 part = ids[at : at + AT_ONCE]
                 buffer = Buffer.of(encoded(text, case=True) for text in picked(rows.texts, part))
-                every = np.arange(len(part))
-                for n, index in indexes.items():
-                    grams, begin = kernels.shingle_sets(
-                        buffer, self.shape(n), every, rows.kernel, rows.threads
-                    )
-                    row, item, share = index.hits(grams, begin, n)
-                    enough = share >= least
+                for index in indexes:
+                    grams = kernels.grams(buffer, self.shape(index.n), rows.kernel, rows.threads)
+                    row, item, share = index.hits(*grams)
+                    enough = share >= least[item] - 1e-9
                     found[0].append(part[row[enough]])
                     found[1].append(item[enough])
-                    found[2].append(share[enough])
+                    found[2].append(np.minimum(share[enough], 1.0))
                 advance(len(part))
         row, item, score = bulk(*found)
-        drop = (score >= self.coverage) & (self.action == "drop")
+        drop = (score >= sure[item] - 1e-9) & (self.action == "drop")
         return Hits(row, item, score, drop, skipped=int((~searched).sum()))
+
+
+def _seen(texts: Buffer, form: Shape, rows: Rows) -> Callable[[Words], Ids]:
+    """In how many of the texts each of some n-grams stands."""
+    every = np.arange(len(texts))
+    flat, _ = kernels.shingle_sets(texts, form, every, rows.kernel, rows.threads)
+    flat = np.sort(flat)
+
+    def count(grams: Words) -> Ids:
+        found: Ids = np.searchsorted(flat, grams, "right") - np.searchsorted(flat, grams, "left")
+        return found
+
+    return count

@@ -50,7 +50,7 @@ class LmEvalTask(Task):
     def items(self, work: Path, limit: int | None, seed: int) -> list[Item]:
         """The documents of every leaf task, `limit` of each."""
         found = []
-        with self._loaded() as (_, tasks):
+        with self.loaded() as (_, tasks):
             for name, task in tasks.items():
                 count = len(list(task.eval_docs))
                 for number in draw(range(count), limit, seed):
@@ -67,7 +67,7 @@ class LmEvalTask(Task):
         wanted: dict[str, list[int]] = {}
         for item in items:
             wanted.setdefault(item.data["task"], []).append(item.data["doc"])
-        with self._loaded() as (manager, tasks):
+        with self.loaded() as (manager, tasks):
             found = simple_evaluate(
                 model=self.harness(session),
                 tasks=[task for name, task in tasks.items() if name in wanted],
@@ -95,7 +95,7 @@ class LmEvalTask(Task):
         )
 
     @contextlib.contextmanager
-    def _loaded(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+    def loaded(self) -> Iterator[tuple[Any, dict[str, Any]]]:
         """(task manager, task name -> leaf task), seen from the folder of the data."""
         import datasets
 
