@@ -326,6 +326,28 @@ def search(
         searching.show(store, query, part, as_json, explain)
 
 
+@app.command()
+def ask(
+    recipe: RecipeFile,
+    question: Annotated[str, typer.Argument(metavar="QUESTION")],
+    sets: Sets = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show evidence, sources, scores and every step.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Answer a question from a store, with citations.
+
+    Says so, before any model is asked, when the documents hold nothing about it.
+    """
+    with reporting(quiet=quiet, debug=debug):
+        from llmctl import ask as asking
+
+        asking.show(recipe, question, sets or (), as_json, explain)
+
+
 @lineage_app.command("show")
 def lineage_show(artifact: Path, as_json: Json = False, debug: Debug = False) -> None:
     """Draw the chain from an artifact back to its sources."""

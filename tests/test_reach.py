@@ -16,7 +16,7 @@ from typing import Any, get_origin
 import pytest
 
 from llmctl.plugins import Backend
-from llmctl.schema.base import STAGES, Recipe, options, schema_of
+from llmctl.schema.base import RECIPES, Recipe, options, schema_of
 from llmctl.schema.keys import fields
 
 UNREACHED = {"stage", "version", "out"}
@@ -87,7 +87,7 @@ def keys_of(stage: str) -> dict[str, tuple[str, str]]:
 
 
 ROWS = [
-    (stage, key) for stage in STAGES for key, row in reach(stage).ROWS.items() if row is not None
+    (stage, key) for stage in RECIPES for key, row in reach(stage).ROWS.items() if row is not None
 ]
 
 
@@ -114,7 +114,7 @@ def test_a_key_changes_the_fingerprint_and_reaches_its_object(
 def test_every_key_has_a_proof() -> None:
     proven: set[tuple[str, str]] = set()
     wanted: dict[tuple[str, str], str] = {}
-    for stage in STAGES:
+    for stage in RECIPES:
         known = keys_of(stage)
         rows = reach(stage).ROWS
         assert set(rows) <= set(known), f"{stage}: no such keys: {sorted(set(rows) - set(known))}"

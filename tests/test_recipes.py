@@ -11,7 +11,7 @@ import yaml
 
 from llmctl import bundled
 from llmctl.errors import RecipeError
-from llmctl.schema.base import STAGES, load
+from llmctl.schema.base import RECIPES, load
 from llmctl.schema.export import FOLDER, stale, text_of
 from llmctl.schema.source import parse_yaml
 
@@ -21,7 +21,7 @@ NEIGHBOURS = dict(zip("abcdefghijklmnopqrstuvwxyz_0123456789",
 
 
 def test_there_are_recipes() -> None:
-    for stage in STAGES:
+    for stage in RECIPES:
         assert f"{stage}/smoke" in NAMES and f"{stage}/demo" in NAMES
 
 
@@ -109,7 +109,7 @@ def test_bundled_recipes_obey_the_json_schema(name: str) -> None:
         jsonschema.validate(document, json.loads(text_of(stage)))
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", RECIPES)
 def test_the_json_schema_refuses_a_misspelt_key(stage: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     import json

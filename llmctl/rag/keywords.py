@@ -162,9 +162,14 @@ class Index:
         self, query: str | Mapping[str, float], k: int, allowed: Collection[str] | None = None
     ) -> list[Near]:
         """The k best rows that share a term with the query, best first; ties by id."""
+        return self.best(self.scores(query), k, allowed)
+
+    def best(
+        self, scores: np.ndarray, k: int, allowed: Collection[str] | None = None
+    ) -> list[Near]:
+        """The k largest of the scores of all rows that are above 0; ties by id."""
         import numpy as np
 
-        scores = self.scores(query)
         if allowed is not None:
             rows = [row for row in map(self.row, allowed) if row is not None]
             kept = np.zeros(len(scores), dtype=np.float32)

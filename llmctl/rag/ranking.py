@@ -135,7 +135,8 @@ class Ranking:
             near = self.retriever.store.near(vector, count, allowed)
             ids |= dict.fromkeys(each.id for each in near)
         if part.mode != "dense":
-            best = self.index().top(query.terms or query.text, count, allowed)
+            scores = self.index().scores(query.terms or query.text)
+            best = self.index().best(scores, count, allowed)
             ids |= dict.fromkeys(each.id for each in best)
         keys = list(ids)
         vectors = None
@@ -153,7 +154,6 @@ class Ranking:
             found.append(self._share(dense, [key in cosine for key in keys], floor))
         if part.mode != "dense":
             bm25 = {each.id: each.score for each in best}
-            scores = self.index().scores(query.terms or query.text)
             rows = [self.index().row(key) for key in keys]
             words = np.asarray([0 if row is None else scores[row] for row in rows], np.float32)
             floor = best[-1].score if len(best) == count else 0.0

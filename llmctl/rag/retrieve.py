@@ -145,7 +145,7 @@ class Retriever:
         """What the recipe's `retrieve` finds; `session` is the model that its steps may ask."""
         if not query.strip():
             raise InputError("the query is empty; say what to look for")
-        ranking = Ranking(self, part, session or self._session(part))
+        ranking = Ranking(self, part, self._session(part) or session)
         asked, ranked = ranking.run(query)
         hits = [self._hit(ranked, row) for row in range(len(ranked.ids))]
         found = self._shown(query, hits, part, ranking) if hits else []
@@ -219,7 +219,7 @@ class Retriever:
                     )
                 except Exception as error:
                     # as with transforms: what a model cannot shorten is shown as it is
-                    if part.compressor.kind != "engine":
+                    if not part.compressor.asks_engine:
                         raise
                     facts["failed"] = f"{type(error).__name__}: {error}"
                     ui.warn(f"nothing is compressed: {error}")

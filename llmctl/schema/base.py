@@ -29,6 +29,8 @@ from llmctl.schema.source import (
 from llmctl.words import nearest
 
 STAGES = ("ingest", "build-dataset", "dedup", "sft", "dpo", "quantize", "eval", "serve")
+RECIPES = (*STAGES, "ask")
+"""What has a recipe; `ask` answers a question and writes no artifact."""
 
 
 class Part(BaseModel):
@@ -167,12 +169,12 @@ def _checked(stage: str | None, layer: Layer, path: Path) -> Recipe:
             place = layer.place((hint,))
             raise RecipeError(f"{place}: unknown key '{hint}', did you mean 'stage'?")
         raise RecipeError(f"{path}:1: `stage: {stage or '...'}` is missing")
-    if named not in STAGES:
-        near = nearest(str(named), STAGES)
+    if named not in RECIPES:
+        near = nearest(str(named), RECIPES)
         hint = f", did you mean '{near}'?" if near else ""
         raise RecipeError(
             f"{layer.place(('stage',))}: no stage named '{named}'{hint}; there are: "
-            + ", ".join(STAGES)
+            + ", ".join(RECIPES)
         )
     if stage is not None and named != stage:
         raise RecipeError(
@@ -255,7 +257,7 @@ def _unknown(loc: Loc, cls: type[BaseModel], data: Any) -> tuple[str, str | None
     near = nearest(key, valid)
     if near:
         return f"unknown key '{key}'{inside}, did you mean '{near}'?", near
-    elsewhere = [s for s in STAGES if len(loc) == 1 and _has(s, key)]
+    elsewhere = [s for s in RECIPES if len(loc) == 1 and _has(s, key)]
     if elsewhere:
         return f"'{key}' is a key of {', '.join(elsewhere)}, not of this stage", None
     return f"unknown key '{key}'{inside}; there are: {', '.join(sorted(valid))}", None

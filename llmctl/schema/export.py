@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from llmctl.errors import RecipeError
-from llmctl.schema.base import STAGES, schema_of
+from llmctl.schema.base import RECIPES, schema_of
 from llmctl.words import nearest
 
 FOLDER = Path(__file__).parent / "json"
@@ -18,10 +18,10 @@ FOLDER = Path(__file__).parent / "json"
 
 def text_of(stage: str) -> str:
     """The JSON Schema (draft 2020-12) of a stage, as text."""
-    if stage not in STAGES:
-        near = nearest(stage, STAGES)
+    if stage not in RECIPES:
+        near = nearest(stage, RECIPES)
         hint = f", did you mean '{near}'?" if near else ""
-        raise RecipeError(f"no stage named '{stage}'{hint}; there are: {', '.join(STAGES)}")
+        raise RecipeError(f"no stage named '{stage}'{hint}; there are: {', '.join(RECIPES)}")
     schema = schema_of(stage).model_json_schema()
     schema["properties"]["extends"] = {
         "type": "string",
@@ -35,7 +35,7 @@ def stale() -> list[str]:
     """The stages whose shipped schema is not what the classes give."""
     return [
         stage
-        for stage in STAGES
+        for stage in RECIPES
         if not (FOLDER / f"{stage}.json").is_file()
         or (FOLDER / f"{stage}.json").read_text(encoding="utf-8") != text_of(stage)
     ]

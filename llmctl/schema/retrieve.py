@@ -79,6 +79,13 @@ class Retrieve(Part):
         None, description="Shortens what is shown to a number of tokens."
     )
 
+    @property
+    def asks_engine(self) -> bool:
+        """Whether a step asks a model that is not named here."""
+        asks = any(transform.asks_engine for transform in self.transforms)
+        asks = asks or (self.compressor is not None and self.compressor.asks_engine)
+        return asks and self.engine is None
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.candidates < self.k:

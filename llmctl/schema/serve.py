@@ -10,14 +10,15 @@ from pydantic import Field, model_validator
 
 from llmctl.engines.base import Engine
 from llmctl.schema.base import Part, Recipe
+from llmctl.schema.retrieve import Retrieve
 
 
-class Rag(Part):
-    """Retrieved text in front of every question."""
+class Rag(Retrieve):
+    """Retrieved text in front of every question; all keys of `retrieve` may be given."""
 
     store: Path = Field(description="Artifact folder of ingest.")
     k: int = Field(3, ge=1, le=50, description="Chunks in front of a question.")
-    min_score: float = Field(
+    min_score: float | None = Field(
         0.2, ge=-1, le=1, description="Smallest cosine of a chunk that is used."
     )
     max_chars: int = Field(

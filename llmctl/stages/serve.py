@@ -62,7 +62,7 @@ def _serve(recipe: ServeRecipe, artifact: Artifact, stop: threading.Event) -> No
             from llmctl.rag.retrieve import opened
 
             retriever = stack.enter_context(opened(recipe.rag.store))
-            documents = Documents(retriever, recipe.rag)
+            documents = Documents(retriever, recipe.rag, session)
         traces = Traces(artifact.path(DATABASE), content=recipe.trace_content)
         stack.callback(traces.close)
         before = traces.totals()

