@@ -15,6 +15,7 @@ from typing import Any
 
 from llmctl.errors import InputError, LlmctlError
 from llmctl.rag import metadata
+from llmctl.rag.cleaners.base import cleaned, counted
 from llmctl.rag.readers.base import Parsed, Reader, Unreadable
 from llmctl.rag.sources.base import Unit
 from llmctl.records import Document, row_id
@@ -73,14 +74,14 @@ def read(
     """(documents, rows of what was left out) as lists: for small sources."""
     documents: list[Document] = []
     dropped: list[dict[str, Any]] = []
-    removed: Counter[str] = Counter({cleaner.kind: 0 for cleaner in recipe.cleaners})
+    removed: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
         for each in iterate(recipe, Path(scratch), removed):
             if isinstance(each, Dropped):
                 dropped.append(each.row())
             else:
                 documents.append(each)
-    metrics["characters_removed"] = dict(removed)
+    metrics |= counted(recipe.cleaners, removed)
     return documents, dropped
 
 
@@ -141,30 +142,25 @@ def _document(
     recipe: IngestRecipe, unit: Unit, uri: str, kind: str, parsed: Parsed, removed: Counter[str]
 ) -> Document:
     """One document, cleaned; raises _Refused with the reason to leave it out."""
-    text = _encodable(parsed.text)
-    meta = _meta(recipe, uri, parsed, kind)
-    for cleaner in recipe.cleaners:
-        cleaned = cleaner.clean(text)
-        removed[cleaner.kind] += cleaned.removed
-        if cleaned.reason is not None:
-            raise _Refused(cleaned.reason, cleaned.detail)
-        text = cleaned.text
-    if not text.strip():
+    title = _encodable(parsed.title) or Path(unit.uri).stem
+    fields, unfit = metadata.of_document(recipe.metadata, uri, parsed.meta)
+    removed["metadata.unfit"] += unfit
+    about = {**fields, "title": title, "path": uri}
+    done = cleaned(recipe.cleaners, _encodable(parsed.text), about, removed)
+    if done.reason is not None:
+        raise _Refused(done.reason, done.detail)
+    if not done.text.strip():
         raise _Refused("empty", "no text is left after cleaning")
+    own = {"reader": kind, "headed": parsed.headed, "paged": parsed.paged}
+    named = {name: value for name, value in done.meta.items() if name not in ("title", "path")}
     return {
-        "id": row_id(uri, text),
-        "text": text,
-        "title": _encodable(parsed.title) or Path(unit.uri).stem,
+        "id": row_id(uri, done.text),
+        "text": done.text,
+        "title": str(done.meta["title"]),
         "uri": uri,
         "source": {"uri": uri, "sha256": unit.sha256, **unit.meta},
-        "meta": meta,
+        "meta": {**named, **own},
     }
-
-
-def _meta(recipe: IngestRecipe, uri: str, parsed: Parsed, kind: str) -> dict[str, Any]:
-    """The document's fields, and what the chunks need to know of the reader."""
-    fields, _ = metadata.of_document(recipe.metadata, uri, parsed.meta)
-    return {**fields, "reader": kind, "headed": parsed.headed, "paged": parsed.paged}
 
 
 def _encodable(text: str) -> str:

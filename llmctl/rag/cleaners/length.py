@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field
 
-from llmctl.rag.cleaners.base import Cleaned, Cleaner
+from llmctl.rag.cleaners.base import NO_META, Cleaned, Cleaner
 
 
 class LengthCleaner(Cleaner):
@@ -12,7 +15,7 @@ class LengthCleaner(Cleaner):
 
     min_chars: int = Field(20, ge=1, description="Shortest document, in characters without spaces.")
 
-    def clean(self, text: str) -> Cleaned:
+    def clean(self, text: str, meta: Mapping[str, Any] = NO_META) -> Cleaned:
         """The text untouched, with a reason when it is too short."""
         size = sum(len(word) for word in text.split())
         if size >= self.min_chars:

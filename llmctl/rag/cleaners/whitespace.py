@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 
-from llmctl.rag.cleaners.base import Cleaned, Cleaner
+from llmctl.rag.cleaners.base import NO_META, Cleaned, Cleaner
 
 ODD = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 
@@ -18,7 +20,7 @@ class WhitespaceCleaner(Cleaner):
         1, ge=0, le=10, description="Blank lines that may follow each other."
     )
 
-    def clean(self, text: str) -> Cleaned:
+    def clean(self, text: str, meta: Mapping[str, Any] = NO_META) -> Cleaned:
         """Form feeds stay where they are, they number the pages."""
         pages = [self._page(page) for page in text.split("\f")]
         done = "\f".join(pages)
