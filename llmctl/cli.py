@@ -88,6 +88,10 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show details.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from a hub.")]
 Force = Annotated[bool, typer.Option("--force", help="Run even when up to date.")]
+Follow = Annotated[
+    bool,
+    typer.Option("--follow", help="Follow the recipe's stream until SIGTERM or Ctrl-C."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 
 
@@ -179,8 +183,42 @@ def _show_plan(stage: str | None, recipe: Path, options: Options) -> None:
     planning.show(stage, recipe, options)
 
 
+def _ingest_command() -> Callable[..., None]:
+    batch = _stage_command("ingest")
+
+    def command(
+        recipe: RecipeFile,
+        sets: Sets = None,
+        out: Out = None,
+        follow: Follow = False,
+        dry_run: DryRun = False,
+        force: Force = False,
+        as_json: Json = False,
+        quiet: Quiet = False,
+        verbose: Verbose = False,
+        offline: Offline = False,
+        debug: Debug = False,
+    ) -> None:
+        if not follow or dry_run:
+            batch(recipe, sets, out, dry_run, force, as_json, quiet, verbose, offline, debug)
+            return
+        with reporting(quiet=quiet, verbose=verbose, debug=debug):
+            import signal
+
+            from llmctl.runner import Options
+            from llmctl.runner import follow as run
+
+            result, number = run(recipe, Options(sets or (), out, force, as_json, offline))
+            _print_result(result, as_json)
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+
+    return command
+
+
 for _name, _help in STAGES.items():
-    app.command(_name, help=_help)(_stage_command(_name))
+    _command = _ingest_command() if _name == "ingest" else _stage_command(_name)
+    app.command(_name, help=_help)(_command)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -182,6 +182,31 @@ def run(stage: str | None, path: Path, options: Options) -> dict[str, Any]:
         ui.note(f"{planned.recipe.stage}: {out}: runs because: {'; '.join(planned.reason[:5])}")
         execute(planned)
         return _result(planned, "done")
+
+
+def follow(path: Path, options: Options) -> tuple[dict[str, Any], int]:
+    """Follow the stream of an ingest recipe; (what `--json` prints, signal that ended it or 0)."""
+    if options.offline:
+        go_offline()
+    loaded = load("ingest", path, options.sets, options.out)
+    if loaded.recipe.source.kind != "stream":
+        raise RecipeError(
+            f"{loaded.place('source')}: source: --follow needs a source of kind 'stream', "
+            f"found '{loaded.recipe.source.kind}'"
+        )
+    out, where = loaded.recipe.out, str(loaded.place("out"))
+    artifacts.check_out(out, where)
+    with artifacts.locked(out, where):
+        first = plan("ingest", path, options, fetch=True)
+
+        def publish() -> None:
+            planned = plan("ingest", path, replace(options, force=False))
+            if not planned.up_to_date:
+                ui.note(f"ingest: {out}: snapshot because: {'; '.join(planned.reason[:5])}")
+                execute(planned)
+
+        counts, number = import_module("llmctl.rag.follow").run(first.recipe, publish)
+        return {**_result(first, "followed"), "follow": counts}, number
 
 
 def gate_error(result: dict[str, Any]) -> LlmctlError | None:

@@ -50,7 +50,7 @@ def documents_of(
     `removed` counts the characters that each kind of cleaner took out.
     """
     counts: Counter[str] = Counter() if removed is None else removed
-    for uri, kind, parsed in _parts(recipe, unit):
+    for uri, kind, parsed in parts(recipe, unit):
         try:
             if isinstance(parsed, Unreadable):
                 yield _left_out(recipe, unit, uri, parsed)
@@ -104,7 +104,7 @@ def _left_out(recipe: IngestRecipe, unit: Unit, uri: str, error: Unreadable) -> 
     return Dropped(uri, error.reason, error.detail, decided)
 
 
-def _parts(recipe: IngestRecipe, unit: Unit) -> Iterator[tuple[str, str, Parsed | Unreadable]]:
+def parts(recipe: IngestRecipe, unit: Unit) -> Iterator[tuple[str, str, Parsed | Unreadable]]:
     """(uri, kind of reader, what was read) of each document in a unit; never raises Unreadable."""
     if unit.error is not None or unit.parsed is not None or unit.path is None:
         yield unit.uri, recipe.source.kind, unit.error or unit.parsed or Parsed("")

@@ -1,0 +1,77 @@
+"""What a stream has delivered: `llmctl ingest --follow` fills the ledger, a snapshot reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from llmctl.rag.readers.base import Unreadable
+from llmctl.rag.sources.base import Source, Unit
+from llmctl.rag.streams.base import Stream
+
+
+class StreamSource(Source):
+    """The documents of the ledger as they are now; dead letters are reported as left out."""
+
+    stream: Stream = Field(description="Where the events arrive.")
+    ledger: Path = Field(
+        description="Folder that keeps what was received; keep it as long as the artifact."
+    )
+    batch: int = Field(
+        256, ge=1, le=100_000, description="Most messages that are received and kept together."
+    )
+    publish_seconds: float = Field(
+        30, gt=0, description="Seconds between two snapshots while documents change."
+    )
+    publish_documents: int = Field(
+        5000, ge=1, description="Changed documents after which a snapshot does not wait longer."
+    )
+    until_idle: float | None = Field(
+        None, gt=0, description="End after so many seconds without a message; null never does."
+    )
+    max_events: int | None = Field(
+        None, ge=1, description="End after so many messages; null never does."
+    )
+    give_up_after: float = Field(
+        600, ge=0, description="Seconds that a server may be away before the run ends."
+    )
+
+    def units(self, scratch: Path) -> Iterator[Unit]:
+        """Every document, in the order of the uris, then the dead letters."""
+        from llmctl.rag.events import parsed_of
+        from llmctl.rag.ledger import Ledger
+
+        if not self.exists():
+            return
+        ledger = Ledger(self.ledger)
+        try:
+            for uri, digest, row in ledger.rows():
+                yield Unit(uri, parsed=parsed_of(row), digest=digest)
+            for uri, reason, detail in ledger.dead():
+                yield Unit(uri, error=Unreadable(reason, detail))
+        finally:
+            ledger.close()
+
+    def exists(self) -> bool:
+        """Whether anything was ever received."""
+        from llmctl.rag.ledger import FILE
+
+        return (self.ledger / FILE).is_file()
+
+    def label(self) -> str:
+        """The stream."""
+        return self.stream.label()
+
+    def revisions(self) -> dict[str, str]:
+        """The ledger's revision decides whether a snapshot is needed."""
+        from llmctl.rag.ledger import Ledger
+
+        if not self.exists():
+            return {"": "revision 0"}
+        ledger = Ledger(self.ledger)
+        try:
+            return {"": f"revision {ledger.revision}"}
+        finally:
+            ledger.close()

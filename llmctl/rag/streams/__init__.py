@@ -1,0 +1,1 @@
+"""Streams: where events about documents come from."""
