@@ -78,7 +78,6 @@ class Follower:
     published: float = field(default_factory=time.monotonic)
     took: float = 0.0
     told: float = field(default_factory=time.monotonic)
-    lag: int | None = None
     revision: int = -1
 
     @property

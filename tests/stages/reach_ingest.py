@@ -8,8 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+import stream_rows
+
 BASE: dict[str, Any] = {"source": "docs"}
 KINDS: dict[str, dict[str, Any]] = {
+    **stream_rows.KINDS,
     "source[folder]": {"path": "docs"},
     "cleaners[regex]": {"pattern": "a+"},
     "chunker[semantic]": {"min_chars": 10, "percentile": 50},
@@ -373,5 +377,6 @@ ROWS: dict[str, Any] = {
     "store[chroma].max_neighbors": (8, lambda built: built.hnsw["max_neighbors"]),
     "store[chroma].ef_construction": (50, lambda built: built.hnsw["ef_construction"]),
     "store[chroma].ef_search": (50, lambda built: built.hnsw["ef_search"]),
+    **stream_rows.ROWS,
     "on_error": ("fail", lambda built: built.on_error),
 }  # fmt: skip

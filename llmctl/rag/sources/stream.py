@@ -56,9 +56,13 @@ class StreamSource(Source):
 
     def exists(self) -> bool:
         """Whether anything was ever received."""
+        return self.file().is_file()
+
+    def file(self) -> Path:
+        """The ledger's database."""
         from llmctl.rag.ledger import FILE
 
-        return (self.ledger / FILE).is_file()
+        return self.ledger / FILE
 
     def label(self) -> str:
         """The stream."""
