@@ -53,8 +53,7 @@ class Blocked:
         if name.split(".")[0] in {"torch", "transformers", "trl", "peft", "chromadb", "fastapi",
                 "sentence_transformers", "llama_cpp", "xllamacpp", "lm_eval", "datasets", "gguf",
                 "bs4", "pypdf", "openpyxl", "sqlalchemy", "httpx", "uvicorn", "pyarrow", "numba",
-                "scipy", "openai",
-                "redis", "pika", "confluent_kafka"}:
+                "scipy", "openai", "redis", "pika", "confluent_kafka"}:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
 from llmctl.schema.base import STAGES, schema_of
