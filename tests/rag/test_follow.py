@@ -304,7 +304,7 @@ def test_a_watched_folder_is_followed_through_kills_renames_and_deletions(tmp_pa
         (watched / name).unlink()
         del left[name]
     child = follower.start("publish_seconds=0.3")
-    follower.wait_for(70, child)
+    follower.wait_for(50, child)
     with (watched / "slow.md").open("w") as slow:  # never still for as long as it is written
         for part in range(12):
             slow.write(f"Part {part} of a text that is written slowly. ")
