@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from llmctl.schema.dedup import Keep
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One row as it is compared; `reason` is what a repeat of it is called, None in the data."""
 
     id: str
@@ -95,9 +93,12 @@ def collected(
         shown = (entry.text, entry.id, entry.where, *entry.values)
         for writer, text in zip(writers, shown, strict=True):
             writer.add(text.encode("utf-8", "surrogatepass"))
-        if entry.reason is not None and entry.reason not in known:
-            known.append(entry.reason)
-        reasons.append(-1 if entry.reason is None else known.index(entry.reason))
+        if entry.reason is None:
+            reasons.append(-1)
+        else:
+            if entry.reason not in known:
+                known.append(entry.reason)
+            reasons.append(known.index(entry.reason))
         ranks.extend(entry.rank)
     texts, ids, wheres, *rest = (Texts(writer.buffer()) for writer in writers)
     values = dict(zip(kinds, rest, strict=True))

@@ -270,7 +270,7 @@ def mapped(work: Callable[[T], S], items: list[T], threads: int) -> list[S]:
         return list(pool.map(work, items))
 
 
-def _cuts(sizes: NDArray[Any], most: int) -> list[tuple[int, int]]:
+def cuts(sizes: NDArray[Any], most: int) -> list[tuple[int, int]]:
     """Ranges of about CHUNK bytes and at most `most` texts each."""
     ends, first, cuts = np.cumsum(sizes), 0, []
     while first < len(sizes):
@@ -289,29 +289,6 @@ def allocated(shape: tuple[int, ...], kind: type[Any], file: Path | None) -> NDA
     return np.memmap(file, kind, "w+", shape=shape)
 
 
-def signatures(
-    buffer: Buffer,
-    form: Shape,
-    a: Any,
-    b: Any,
-    use: Kernel,
-    threads: int = 1,
-    file: Path | None = None,
-) -> tuple[NDArray[np.uint32], Ids]:
-    """MinHash signatures, shape (texts, permutations), and the units of each text."""
-    signature = allocated((len(buffer), len(a)), np.uint32, file)
-    counts = np.empty(len(buffer), np.int64)
-
-    def work(cut: tuple[int, int]) -> None:
-        first, last = cut
-        offsets = buffer.offsets[first : last + 1]
-        data = buffer.data[offsets[0] : offsets[-1]]
-        signature[first:last], counts[first:last] = use.sign(data, offsets - offsets[0], form, a, b)
-
-    mapped(work, _cuts(np.diff(buffer.offsets), len(buffer)), threads)
-    return signature, counts
-
-
 def shingle_sets(
     buffer: Buffer, form: Shape, ids: Ids, use: Kernel, threads: int = 1
 ) -> tuple[Words, Ids]:
@@ -326,7 +303,7 @@ def shingle_sets(
         data = b"".join([view[begin : begin + length] for begin, length in spans])
         return use.sets(np.frombuffer(data, np.uint8), _starts(size), form)
 
-    parts = mapped(work, _cuts(sizes, GROUP), threads)
+    parts = mapped(work, cuts(sizes, GROUP), threads)
     if not parts:
         return np.empty(0, np.uint64), np.zeros(1, np.int64)
     flat = np.concatenate([values for values, _ in parts])
@@ -340,7 +317,7 @@ def grams(buffer: Buffer, form: Shape, use: Kernel, threads: int = 1) -> tuple[W
         offsets = buffer.offsets[cut[0] : cut[1] + 1]
         return use.grams(buffer.data[offsets[0] : offsets[-1]], offsets - offsets[0], form)
 
-    parts = mapped(work, _cuts(np.diff(buffer.offsets), GROUP), threads)
+    parts = mapped(work, cuts(np.diff(buffer.offsets), GROUP), threads)
     if not parts:
         return np.empty(0, np.uint64), np.zeros(1, np.int64)
     flat = np.concatenate([values for values, _ in parts])

@@ -9,14 +9,18 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from llmctl import rows
+from llmctl import digest, rows
 from llmctl.errors import InputError
 
+TEXTS = (".txt", ".md")
 NO_TEXT = "no `messages`, no `prompt`/`chosen`/`rejected`, no `text`: name the fields in `text`"
 
 
 def raw(path: Path) -> Iterator[tuple[int, bytes]]:
     """(line number, line) of every line that is not blank; of Parquet, its rows as JSON."""
+    if path.is_dir() and not any(path.glob("*.parquet")):
+        yield from _texts(path)
+        return
     if path.suffix == ".parquet" or path.is_dir():
         for number, row in enumerate(rows.read(path), 1):
             yield number, rows.dumps(row).encode("utf-8", "surrogatepass") + b"\n"
@@ -27,6 +31,19 @@ def raw(path: Path) -> Iterator[tuple[int, bytes]]:
         )
     for number, line in rows.lines(path):
         yield number, line if line.endswith(b"\n") else line + b"\n"
+
+
+def _texts(folder: Path) -> Iterator[tuple[int, bytes]]:
+    """The text files of a folder, in the order of their names, as rows."""
+    files = (file for file in digest.files_of(folder) if file.suffix in TEXTS)
+    for number, file in enumerate(files, 1):
+        name = file.relative_to(folder).as_posix()
+        try:
+            text = file.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{file}: not UTF-8 text") from None
+        row = {"id": name, "text": text, "source": {"uri": name}}
+        yield number, rows.dumps(row).encode() + b"\n"
 
 
 def parsed(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

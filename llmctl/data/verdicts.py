@@ -10,7 +10,7 @@ import numpy as np
 
 from llmctl.data import contamination, kernels
 from llmctl.data.contamination import Leaks
-from llmctl.data.dedupers.base import Cut, Found, Rows
+from llmctl.data.dedupers.base import Cut, Deduper, Found, Rows, Signed
 from llmctl.data.entries import Entries
 from llmctl.data.twins import components
 
@@ -54,7 +54,12 @@ def threads_of(recipe: DedupRecipe) -> int:
 
 
 def judge(
-    recipe: DedupRecipe, entries: Entries, fixed: int, artifact: Artifact, spill: Path | None = None
+    recipe: DedupRecipe,
+    entries: Entries,
+    fixed: int,
+    artifact: Artifact,
+    spill: Path | None = None,
+    signed: tuple[Signed, ...] = (),
 ) -> Verdicts:
     """Run the methods in one plan over entries in order of preference.
 
@@ -71,6 +76,8 @@ def judge(
         spill,
         entries.values,
         artifact.scratch,
+        recipe.runner,
+        signed,
     )
     leaks = contamination.check(recipe, entries, texts, artifact)
     found = Verdicts(
@@ -81,21 +88,25 @@ def judge(
         np.arange(len(entries)),
         leaks,
     )
-    methods = sorted(recipe.methods, key=lambda m: m.order)
-    again = True
-    while again:
-        for method in methods:
-            result = method.find(texts, (found.twin < 0) & ~leaks.dropped)
-            found.found.setdefault(method.kind, result)
-            found.cuts = result.cuts
-            for i in np.flatnonzero(result.twin >= 0).tolist():
-                found.twin[i], found.score[i] = result.twin[i], result.score[i]
-                found.kind[i] = method.kind
-        again = settle(found, {method.kind for method in methods if method.same})
+    with recipe.runner.started():
+        while run_methods(sorted(recipe.methods, key=lambda m: m.order), texts, found):
+            pass
     x = np.concatenate([f.clusters.x for f in found.found.values()])
     y = np.concatenate([f.clusters.y for f in found.found.values()])
     found.cluster = components(len(entries), x, y)
     return found
+
+
+def run_methods(methods: list[Deduper], texts: Rows, found: Verdicts) -> bool:
+    """Run every method on the rows that stay so far; whether some have to be compared again."""
+    for method in methods:
+        result = method.find(texts, ~found.gone)
+        found.found.setdefault(method.kind, result)
+        found.cuts = result.cuts
+        for i in np.flatnonzero(result.twin >= 0).tolist():
+            found.twin[i], found.score[i] = result.twin[i], result.score[i]
+            found.kind[i] = method.kind
+    return settle(found, {method.kind for method in methods if method.same})
 
 
 def settle(found: Verdicts, same: set[str]) -> bool:

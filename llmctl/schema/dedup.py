@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from llmctl.data.dedupers.base import Deduper
 from llmctl.data.detectors.base import Detector
+from llmctl.data.runners.base import Runner
 from llmctl.schema.base import Part, Recipe
 
 EDITED = {"kind": "overlap", "ngram": 3, "weighted": True, "coverage": 0.67, "strict": 0.72,
@@ -100,8 +101,8 @@ class DedupRecipe(Recipe):
 
     stage: Literal["dedup"] = Field(description="Always `dedup`.")
     data: Path | list[Path] = Field(
-        description="Artifact folder of build-dataset (its train split), or a file of rows "
-        "(.jsonl, .jsonl.gz, .parquet), or a list of files."
+        description="Artifact folder of build-dataset (its train split), a file of rows (.jsonl, "
+        ".jsonl.gz, .parquet), a folder of .txt and .md files, or a list of these."
     )
     text: list[str] = Field(
         default_factory=list,
@@ -118,7 +119,8 @@ class DedupRecipe(Recipe):
     )
     against: list[Path] = Field(
         default_factory=list,
-        description="Files of rows that are never dropped and whose repeats in `data` are.",
+        description="Files of rows, or dedup artifacts, that are never dropped and whose repeats "
+        "in `data` are.",
     )
     decontaminate: Decontaminate | None = Field(
         None, description="Look for benchmark items in the rows, before anything is compared."
@@ -130,6 +132,15 @@ class DedupRecipe(Recipe):
     )
     kernel: Literal["auto", "numpy", "numba"] = Field(
         "auto", description="The inner loops: equal results, numba (extra `fast`) is faster."
+    )
+    runner: Runner = Field(
+        default_factory=lambda: Runner.of("local"),
+        description="Where rows are signed and compared: equal results.",
+    )
+    index: bool = Field(
+        False,
+        description="Whether to keep what a later run with this artifact in `against` needs to "
+        "compare new rows without signing these again.",
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads; 0: one for each processor.")
     memory_mb: int = Field(
@@ -153,6 +164,8 @@ class DedupRecipe(Recipe):
                 raise ValueError("methods: exact ignores the symbols that minhash compares")
         if self.cuts and (len(self.text) > 1 or any("." in name for name in self.text)):
             raise ValueError("substring: `action: cut` changes one field; name it alone in `text`")
+        if self.cuts and self.index:
+            raise ValueError("index: a run that cuts passages leaves none; run dedup on its result")
         return self
 
     @property

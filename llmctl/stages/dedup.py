@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmctl import artifact as artifacts
+from llmctl import digest, ui
 from llmctl import rows as row_files
-from llmctl import ui
-from llmctl.data import lines
-from llmctl.data.dedupers.base import Cut
-from llmctl.data.entries import Entry, collected, preference, short
+from llmctl.data import index, lines
+from llmctl.data.dedupers.base import Cut, Signed
+from llmctl.data.entries import Entries, Entry, collected, preference, short
 from llmctl.data.verdicts import Verdicts, judge
 from llmctl.errors import InputError
 
@@ -31,18 +32,19 @@ BASE_MB, PER_BYTE = 120, 4
 
 def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     """Write kept.jsonl, dropped.jsonl, report.html, and the held-out splits unchanged."""
-    files = [row_files.find(artifact.input(key)) for key in recipe.files()]
+    files = [rows_at(artifact.input(key)) for key in recipe.files()]
     spill = spill_folder(recipe, artifact, files)
     kinds = reading(recipe)
     each = chain(references(recipe, artifact), entries_of(recipe, files))
     entries, rank = collected(each, kinds, spill)
     fixed = entries.fixed
+    signed = tuple(signatures(recipe, artifact, entries))
     if len(entries) == fixed:
         raise InputError(f"{files[0]}: has no rows")
     by_rank = np.lexsort((rank[fixed:, 1], rank[fixed:, 0])) + fixed
     order = np.concatenate([np.arange(fixed), by_rank])
     ui.note(f"comparing {len(entries) - fixed} rows, {fixed} held-out rows")
-    verdicts = judge(recipe, entries.ordered(order), fixed, artifact, spill)
+    verdicts = judge(recipe, entries.ordered(order), fixed, artifact, spill, signed)
     place = np.argsort(order)[fixed:]  # number of a row -> its place by preference
     copy_kept(recipe, artifact, files, verdicts, place)
     leaks = verdicts.leaks
@@ -53,6 +55,8 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     if recipe.decontaminate is not None:
         artifact.write_jsonl("flagged.jsonl", leaks.rows(verdicts.entries, dropped=False))
         artifact.write_json("contamination.json", leaks.table())
+    if recipe.index:
+        index.write(recipe, artifact, verdicts, place)
     copy_splits(recipe, artifact)
     measure(artifact, verdicts, fixed)
     from llmctl.data.dedup_report import write
@@ -60,9 +64,17 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     write(recipe, artifact, verdicts, fixed)
 
 
+def rows_at(path: Path) -> Path:
+    """The file of rows that a key names, or the folder of texts that it is."""
+    plain = path.is_dir() and artifacts.read_manifest(path) is None
+    if plain and any(file.suffix in lines.TEXTS for file in digest.files_of(path)):
+        return path
+    return row_files.find(path)
+
+
 def spill_folder(recipe: DedupRecipe, artifact: Artifact, files: list[Path]) -> Path | None:
     """Where to work when the rows do not fit into the memory that the recipe allows."""
-    if fits(recipe, sum(path.stat().st_size * _packed(path) for path in files)):
+    if fits(recipe, sum(map(_size, files))):
         return None
     ui.note("the rows do not fit into `memory_mb`: working from files")
     folder = artifact.scratch / "spill"
@@ -75,9 +87,10 @@ def fits(recipe: DedupRecipe, size: int) -> bool:
     return BASE_MB + PER_BYTE * size / 2**20 <= recipe.memory_mb
 
 
-def _packed(path: Path) -> int:
-    """How much larger the rows are than their file."""
-    return 5 if path.suffix in (".gz", ".parquet") else 1
+def _size(path: Path) -> int:
+    """Bytes of the rows; packed files hold several times their own size."""
+    files = digest.files_of(path) if path.is_dir() else [path]
+    return sum(f.stat().st_size * (5 if f.suffix in (".gz", ".parquet") else 1) for f in files)
 
 
 def reading(recipe: DedupRecipe) -> list[str]:
@@ -93,30 +106,52 @@ def values(recipe: DedupRecipe, each: dict[str, Any], where: str) -> tuple[str, 
 
 def entries_of(recipe: DedupRecipe, files: list[Path]) -> Iterator[Entry]:
     """The rows to deduplicate, in their own order."""
+    reads, ranked = bool(reading(recipe)), recipe.keep.by != "first" or bool(recipe.keep.prefer)
+    cut = (recipe.text or ["text"])[0] if recipe.cuts else None
+    fields, keep = recipe.text, recipe.keep
     for path in files:
         for where, each in lines.parsed(path):
-            text = lines.text_of(each, recipe.text, where)
-            rank = preference(recipe.keep, each, text, path, where)
-            if recipe.cuts and not isinstance(each.get(*recipe.text or ["text"]), str):
-                name = (recipe.text or ["text"])[0]
+            text = lines.text_of(each, fields, where)
+            if cut is not None and not isinstance(each.get(cut), str):
                 raise InputError(
-                    f"{where}: passages are cut out of text, `{name}` is none; "
+                    f"{where}: passages are cut out of text, `{cut}` is none; "
                     "name the field in `text`, or set the method's `action: drop`"
                 )
-            name = str(each.get("id", short(where)))
-            yield Entry(name, text, where, None, rank, values(recipe, each, where))
+            rank = preference(keep, each, text, path, where) if ranked else (0.0, 0.0)
+            found = values(recipe, each, where) if reads else ()
+            yield Entry(str(each.get("id", short(where))), text, where, None, rank, found)
 
 
 def references(recipe: DedupRecipe, artifact: Artifact) -> Iterator[Entry]:
     """Rows that may not occur in the data: the held-out splits, and the files of `against`."""
     files = [(path, "leak") for path in splits(recipe, artifact)] if recipe.leaks else []
-    for i in range(len(recipe.against)):
-        files.append((row_files.find(artifact.input(f"against.{i}")), "against"))
-    for path, reason in files:
-        for where, each in lines.parsed(path):
+    files += [(artifact.input(f"against.{i}"), "against") for i in range(len(recipe.against))]
+    for folder, reason in files:
+        if indexed(recipe, folder):
+            yield from index.entries(folder, reason)
+            continue
+        for where, each in lines.parsed(row_files.find(folder)):
             text = lines.text_of(each, recipe.text, where)
             name = str(each.get("id", short(where)))
             yield Entry(name, text, where, reason, values=values(recipe, each, where))
+
+
+def indexed(recipe: DedupRecipe, folder: Path) -> bool:
+    """Whether an earlier run's index stands in for its rows; methods that read fields need rows."""
+    return not reading(recipe) and index.there(folder, recipe)
+
+
+def signatures(recipe: DedupRecipe, artifact: Artifact, entries: Entries) -> Iterator[Signed]:
+    """The signatures that earlier runs left of the rows to compare with."""
+    last = entries.fixed
+    for i in reversed(range(len(recipe.against))):  # they stand behind the held-out splits
+        folder = artifact.input(f"against.{i}")
+        if not indexed(recipe, folder):
+            return
+        last -= index.rows(folder)
+        found = index.signed(folder, last)
+        if found is not None:
+            yield found
 
 
 def splits(recipe: DedupRecipe, artifact: Artifact) -> list[Path]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -190,3 +196,84 @@ def test_an_item_without_a_question_is_named(tmp_path: Path) -> None:
     data = jsonl(tmp_path / "rows.jsonl", [{"text": "a"}])
     with pytest.raises(InputError, match=r"items\.jsonl:1: none of question, .* \(there are: foo"):
         deduped(tmp_path / "out", data=data, decontaminate={"benchmarks": [items]})
+
+
+def some_rows(count: int, first: int = 0) -> list[dict[str, Any]]:
+    """Rows of 40 words, every third one a near copy of an earlier row."""
+    found = []
+    for i in range(first, first + count):
+        base = i if i % 3 else i // 2
+        text = " ".join(f"w{(base * 7 + j * j) % 997}" for j in range(40))
+        found.append({"id": f"r{i}", "text": text if i % 3 else f"{text} {i}"})
+    return found
+
+
+def test_new_rows_are_compared_with_the_index_of_earlier_runs(tmp_path: Path) -> None:
+    old = jsonl(tmp_path / "old.jsonl", some_rows(200))
+    more = jsonl(tmp_path / "more.jsonl", some_rows(110, 150))
+    new = jsonl(tmp_path / "new.jsonl", some_rows(400, 180))
+    methods = ["exact", {"kind": "minhash", "threshold": 0.6}]
+    deduped(tmp_path / "one", data=old, methods=methods, index=True)
+    first = tmp_path / "one"
+    deduped(tmp_path / "two", data=more, methods=methods, index=True, against=[first])
+    against = [first, tmp_path / "two"]
+    deduped(tmp_path / "by-index", data=new, methods=methods, against=against)
+    files = [folder / "kept.jsonl" for folder in against]
+    deduped(tmp_path / "by-rows", data=new, methods=methods, against=files)
+    for name in ("kept.jsonl", "dropped.jsonl"):
+        by_index = (tmp_path / "by-index" / name).read_bytes()
+        assert by_index == (tmp_path / "by-rows" / name).read_bytes()
+    drops = rows_of(tmp_path / "by-index/dropped.jsonl")
+    assert {d["reason"] for d in drops} == {"against", "minhash"}
+    # another seed cannot use the signatures, and another text not even the index
+    deduped(tmp_path / "seed", data=new, methods=methods, against=against, seed=1)
+    assert len(rows_of(tmp_path / "seed/dropped.jsonl")) == len(drops)
+    other = deduped(tmp_path / "text", data=new, text=["text"], methods=methods, against=against)
+    assert other.metrics["dropped"] == len(drops)
+
+
+def test_a_folder_of_texts_is_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text("one text\n", encoding="utf-8")
+    (folder / "sub/b.md").write_text("ONE  text", encoding="utf-8")
+    (folder / "c.txt").write_text("another text", encoding="utf-8")
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    deduped(tmp_path / "out", data=folder)
+    kept = rows_of(tmp_path / "out/kept.jsonl")
+    assert [(row["id"], row["text"]) for row in kept] == [
+        ("a.txt", "one text\n"), ("c.txt", "another text"),
+    ]  # fmt: skip
+    [drop] = rows_of(tmp_path / "out/dropped.jsonl")
+    assert (drop["id"], drop["twin"]) == ("sub/b.md", "a.txt")
+    (folder / "broken.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"broken\.txt: not UTF-8 text"):
+        deduped(tmp_path / "o", data=folder)
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")
+def test_ray_gives_the_same_bytes_though_a_worker_is_killed(tmp_path: Path) -> None:
+    """The stage in a process of its own on a local cluster, whose workers are shot at."""
+    data = jsonl(tmp_path / "rows.jsonl", some_rows(30_000))
+    keys = {"data": str(data), "methods": ["exact", {"kind": "minhash", "threshold": 0.6}]}
+    deduped(tmp_path / "local", **keys)
+    recipe = tmp_path / "recipe.yaml"
+    out = tmp_path / "ray"
+    ray = {"kind": "ray", "workers": 2}
+    recipe.write_text(json.dumps({"stage": "dedup", "out": str(out), "runner": ray, **keys}))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmctl", "dedup", str(recipe)], stderr=subprocess.PIPE, text=True
+    )
+    shot = 0
+    while process.poll() is None:
+        for worker in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                busy = worker.cmdline()[:1] in (["ray::MapBatches(run)"], ["ray::Map(run)"])
+                if shot < 2 and (busy or "MapBatches" in " ".join(worker.cmdline())):
+                    worker.kill()
+                    shot += 1
+        time.sleep(0.02)
+    assert process.returncode == 0, process.stderr and process.stderr.read()
+    assert shot
+    for name in ("kept.jsonl", "dropped.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "local" / name).read_bytes()

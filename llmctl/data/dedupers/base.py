@@ -12,8 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmctl.data.kernels import Ids, Kernel
+from llmctl.data.runners.base import Runner
 from llmctl.data.twins import Floats, Pairs
 from llmctl.plugins import Backend
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Signatures of the rows `ids`, shape (ids, permutations), and the units of each."""
+
+    ids: Ids
+    values: NDArray[np.uint32]
+    counts: Ids
+    settings: dict[str, Any]
+    """What they depend on."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,10 @@ class Rows:
     """Kind of a method -> what it reads of each row beside the text, see Deduper.value."""
     scratch: Path | None = None
     """Folder that a killed run finds again."""
+    runner: Runner = field(default_factory=lambda: Runner.of("local"))
+    """Where texts are signed and pairs compared."""
+    signed: tuple[Signed, ...] = ()
+    """Signatures that earlier runs made of some of the fixed rows."""
 
     def file(self, name: str) -> Path | None:
         """Where to put something large, or None."""
@@ -55,6 +71,8 @@ class Found:
     measured: Floats = field(default_factory=lambda: np.empty(0))
     sweep: dict[float, int] = field(default_factory=dict)
     cuts: dict[int, list[Cut]] = field(default_factory=dict)
+    signed: Signed | None = None
+    """What a later run need not compute again."""
 
 
 class Deduper(Backend):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from llmctl import ui
 from llmctl.data import kernels, twins
-from llmctl.data.dedupers.base import Deduper, Found, Rows
+from llmctl.data.dedupers.base import Deduper, Found, Rows, Signed
 from llmctl.data.folding import encoded
 from llmctl.data.kernels import Buffer, Ids, Kernel, Shape
+from llmctl.data.runners.base import Compare, Sign, compared
 from llmctl.data.texts import joined, picked
 from llmctl.data.twins import Floats, Pairs
 
@@ -131,12 +134,9 @@ class MinhashDeduper(Deduper):
         form, use, threads = self.shape(), rows.kernel, rows.threads
         texts = (encoded(text, case=self.ignore_case) for text in picked(rows.texts, ids))
         buffer = joined(texts, rows.file("folded"))
-        a, b = kernels.permutations(self.permutations, rows.seed)
-        signature, counts = kernels.signatures(
-            buffer, form, a, b, use, threads, rows.file("signatures")
-        )
+        signature, counts = self._signatures(buffer, rows, ids)
         worded = np.flatnonzero(counts > 0)
-        ids = ids[worded]
+        every, ids = ids, ids[worded]
         size = np.diff(buffer.offsets)[worded]
         fixed = int(np.searchsorted(ids, rows.fixed))
         lowest = self.lowest
@@ -154,8 +154,12 @@ class MinhashDeduper(Deduper):
             close = np.flatnonzero(score >= floor)
             bulk = np.cumsum(size[x[close]] + size[y[close]]) if rows.spill else np.zeros(0)
             ends = np.searchsorted(bulk, np.arange(BULK, bulk[-1] if len(bulk) else 0, BULK))
-            for part in np.split(close, ends):
-                score[part] = sets.jaccard(x[part], y[part], keep=rows.spill is None)
+            if rows.runner.remote:
+                left, right, task = worded[x[close]], worded[y[close]], Compare(use.name, form)
+                score[close] = compared(rows.runner, task, buffer, left, right, threads)
+            else:
+                for part in np.split(close, ends):
+                    score[part] = sets.jaccard(x[part], y[part], keep=rows.spill is None)
             score[score < floor] = 0.0
             return score
 
@@ -177,4 +181,56 @@ class MinhashDeduper(Deduper):
         twin[ids[gone]], all_scores[ids[gone]] = ids[local[gone]], score[gone]
         clusters = Pairs(ids[pairs.x], ids[pairs.y], pairs.score)
         measured = scores.pairs().score
-        return Found(twin, all_scores, clusters, measured[measured > 0], sweep)
+        signed = Signed(every, signature, counts, self.settings(rows.seed))
+        return Found(twin, all_scores, clusters, measured[measured > 0], sweep, signed=signed)
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """What signatures depend on."""
+        names = ("ngram", "unit", "permutations", "ignore_case", "symbols")
+        return {"seed": seed, **{name: getattr(self, name) for name in names}}
+
+    def _signatures(self, buffer: Buffer, rows: Rows, ids: Ids) -> tuple[NDArray[np.uint32], Ids]:
+        """Signatures and units of the texts; those that an earlier run made are taken over."""
+        a, b = kernels.permutations(self.permutations, rows.seed)
+        signature = kernels.allocated((len(ids), len(a)), np.uint32, rows.file("signatures"))
+        counts = np.empty(len(ids), np.int64)
+        ready = np.zeros(len(ids) + 2, bool)
+        for known in rows.signed:
+            if known.settings == self.settings(rows.seed):
+                place = np.searchsorted(ids, known.ids)  # fixed rows are never dropped
+                signature[place], counts[place] = known.values, known.counts
+                ready[place + 1] = True
+        ready[0] = ready[-1] = True
+        edges = np.flatnonzero(np.diff(ready)).reshape(-1, 2).tolist()
+        with ui.progress("sign", len(ids)) as advance:
+            advance(len(ids) - sum(last - first for first, last in edges))
+            for first, last in edges:
+                part = slice(first, last)
+                self._sign(buffer, part, rows, (a, b), (signature, counts), advance)
+        return signature, counts
+
+    def _sign(
+        self,
+        buffer: Buffer,
+        part: slice,
+        rows: Rows,
+        permutations: tuple[Any, Any],
+        out: tuple[Any, Ids],
+        advance: Callable[[int], object],
+    ) -> None:
+        """Sign the texts of a part, here or on the runner."""
+        offsets = buffer.offsets[part.start : part.stop + 1]
+        cuts = kernels.cuts(np.diff(offsets), len(offsets))
+        texts = (
+            (
+                buffer.data[offsets[first] : offsets[last]],
+                offsets[first : last + 1] - offsets[first],
+            )
+            for first, last in cuts
+        )
+        task = Sign(rows.kernel.name, self.shape(), *permutations)
+        made = rows.runner.parts(task, texts, rows.threads)
+        for (first, last), (signature, counts) in zip(cuts, made, strict=True):
+            place = slice(part.start + first, part.start + last)
+            out[0][place], out[1][place] = signature, counts
+            advance(last - first)

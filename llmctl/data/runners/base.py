@@ -1,0 +1,89 @@
+"""The promise of a runner: the same numbers as the kernels give here, wherever they are made."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from llmctl.data import kernels
+from llmctl.data.kernels import Buffer, Bytes, Ids, Shape
+from llmctl.data.twins import Floats
+from llmctl.plugins import Backend
+
+PAIRS = 1 << 12
+"""Pairs that are compared in one part."""
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class Runner(Backend):
+    """Signs texts and compares pairs of them; the decisions are taken in this process."""
+
+    remote: ClassVar[bool] = False
+    """Whether work is sent away, so that texts have to go with it."""
+
+    def started(self) -> AbstractContextManager[object]:
+        """Keep what the work needs (a cluster) for as long as the context lasts."""
+        return nullcontext()
+
+    @abstractmethod
+    def parts(self, work: Callable[[T], S], items: Iterable[T], threads: int) -> Iterator[S]:
+        """work(item) of each item, in order."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """Signs the texts of a part; a kernel goes by its name, because it cannot be sent."""
+
+    kernel: str
+    form: Shape
+    a: Any
+    b: Any
+
+    def __call__(self, part: tuple[Bytes, Ids]) -> tuple[Any, Ids]:
+        """Signatures, shape (texts, permutations), and the units of each text."""
+        data, offsets = part
+        return kernels.kernel(self.kernel).sign(data, offsets, self.form, self.a, self.b)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Jaccard similarities of the pairs of a part."""
+
+    kernel: str
+    form: Shape
+
+    def __call__(self, part: tuple[bytes, Ids, Ids, Ids]) -> Floats:
+        """The similarity of texts x[i] and y[i] of the part."""
+        data, offsets, x, y = part
+        use = kernels.kernel(self.kernel)
+        buffer = Buffer(np.frombuffer(data, np.uint8), offsets)
+        flat, pointer = kernels.shingle_sets(buffer, self.form, np.arange(len(buffer)), use)
+        return kernels.jaccard(flat, pointer, x, y, use)
+
+
+def compared(runner: Runner, task: Compare, buffer: Buffer, x: Ids, y: Ids, threads: int) -> Floats:
+    """The similarity of the texts x[i] and y[i], with the texts sent along."""
+
+    def part(at: int) -> tuple[bytes, Ids, Ids, Ids]:
+        pairs = np.concatenate([x[at : at + PAIRS], y[at : at + PAIRS]])
+        ids, places = np.unique(pairs, return_inverse=True)
+        half = len(pairs) // 2
+        return (*cut_out(buffer, ids), places[:half], places[half:])
+
+    made = runner.parts(task, (part(at) for at in range(0, len(x), PAIRS)), threads)
+    return np.concatenate([np.empty(0), *made])
+
+
+def cut_out(buffer: Buffer, ids: Ids) -> tuple[bytes, Ids]:
+    """The bytes of some texts and their offsets, as a part that can be sent."""
+    view = memoryview(buffer.data)  # type: ignore[arg-type]
+    begins, ends = buffer.offsets[ids].tolist(), buffer.offsets[ids + 1].tolist()
+    data = b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
+    sizes = np.array(ends, np.int64) - np.array(begins, np.int64)
+    return data, np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
