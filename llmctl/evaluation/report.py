@@ -31,6 +31,11 @@ def line(found: Measured) -> str:
     return text
 
 
+def named(recipe: EvalRecipe) -> str:
+    """What is measured, for titles."""
+    return recipe.model or ", ".join(task.title for task in recipe.tasks)
+
+
 def write(
     recipe: EvalRecipe,
     artifact: Artifact,
@@ -39,10 +44,10 @@ def write(
     decisions: list[Decision],
 ) -> None:
     """report.html."""
-    report = Report(f"eval: {recipe.model}")
+    report = Report(f"eval: {named(recipe)}")
     report.facts(
         [
-            ("model", recipe.model),
+            ("model", named(recipe)),
             ("baseline", recipe.baseline or "none"),
             ("intervals", f"{recipe.confidence:.0%}"),
             ("items", ", ".join(f"{r.task.title} {len(r.items)}" for r in results)),
@@ -89,6 +94,8 @@ def write(
         flipped = list(_flipped(result))
         if flipped:
             report.examples(f"{result.task.title}: items that changed", flipped[:10])
+    for result in results:
+        result.task.report(report, result.scored["model"], recipe.confidence)
     report.write(artifact.path("report.html"))
 
 
@@ -141,7 +148,7 @@ def junit(
     decisions: list[Decision],
 ) -> str:
     """One test case for each rule of the gate and one for each task's unmeasured items."""
-    root = ElementTree.Element("testsuites", name=f"llmctl eval {recipe.model}")
+    root = ElementTree.Element("testsuites", name=f"llmctl eval {named(recipe)}")
     for title, cases in (("gate", _gate(decisions)), ("measured", _measured(recipe, results))):
         suite = ElementTree.SubElement(root, "testsuite", name=title)
         counts = {"failure": 0, "error": 0}

@@ -105,6 +105,18 @@ def wilson(right: float, n: int, confidence: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def bootstrap(
+    values: Sequence[float], confidence: float, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean from resampling the values (Efron 1979)."""
+    import numpy as np
+
+    found = np.asarray(values, dtype=float)
+    means = np.random.default_rng(seed).choice(found, (draws, len(found))).mean(axis=1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def items_needed(n: int, se: float, wanted: float, confidence: float) -> int | None:
     """How many items would show a true difference `wanted` in 80 % of the cases."""
     from scipy import stats

@@ -39,7 +39,9 @@ class EvalRecipe(Recipe):
     needs: ClassVar[dict[str, str]] = {"torch": "eval", "transformers": "eval", "scipy": "eval"}
 
     stage: Literal["eval"] = Field(description="Names the stage.")
-    model: ModelRef
+    model: ModelRef | None = Field(
+        None, description="What is measured; only `retrieval` tasks need none."
+    )
     baseline: ModelRef | None = Field(
         None, description="Model to compare with, on the same items, paired."
     )
@@ -67,6 +69,11 @@ class EvalRecipe(Recipe):
         twice = {title for title in titles if titles.count(title) > 1}
         if twice:
             raise ValueError(f"two tasks are named '{min(twice)}'; give them a `name`")
+        asking = [task.title for task in self.tasks if task.needs_model]
+        if self.model is None and asking:
+            raise ValueError(f"`model` is missing: the task '{asking[0]}' measures one")
+        if self.model is None and self.baseline is not None:
+            raise ValueError("`baseline` is compared with a `model`; give one")
         for rule in self.gate:
             self._check(rule)
         return self
@@ -88,7 +95,7 @@ class EvalRecipe(Recipe):
 
     def inputs(self) -> dict[str, Path | str]:
         """The models and what the tasks read."""
-        found: dict[str, Path | str] = {"model": self.model}
+        found: dict[str, Path | str] = {} if self.model is None else {"model": self.model}
         if self.baseline is not None:
             found["baseline"] = self.baseline
         for number, task in enumerate(self.tasks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def run(recipe: EvalRecipe, artifact: Artifact) -> None:
     for each in results:
         each.contamination = contamination.of_task(each.task, each.items, tables)
     for side, ref in sides(recipe):
-        with engine(recipe, ref).start() as session:
+        with started(recipe, ref) as session:
             for each in results:
                 each.scored[side] = _score(each, side, session, artifact.scratch)
     measured = measure(recipe, results)
@@ -54,11 +55,21 @@ def run(recipe: EvalRecipe, artifact: Artifact) -> None:
     artifact.failed = verdict(recipe, results, decisions)
 
 
+@contextmanager
+def started(recipe: EvalRecipe, ref: str) -> Iterator[Any]:
+    """The running model of one side; None when no task asks one."""
+    if any(task.needs_model for task in recipe.tasks):
+        with engine(recipe, ref).start() as session:
+            yield session
+    else:
+        yield None
+
+
 def sides(recipe: EvalRecipe) -> Iterator[tuple[str, str]]:
     """(side, model reference); one model is in memory at a time."""
     if recipe.baseline is not None:
         yield BASELINE, recipe.baseline
-    yield MODEL, recipe.model
+    yield MODEL, recipe.model or ""
 
 
 def engine(recipe: EvalRecipe, ref: str) -> Any:

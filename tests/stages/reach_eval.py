@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import retrieve_rows
 
 SAMPLES = Path(__file__).parents[2] / "recipes" / "samples"
 CHAT, PAIRS = str(SAMPLES / "chat.jsonl"), str(SAMPLES / "pairs.jsonl")
@@ -26,8 +31,22 @@ KINDS: dict[str, dict[str, Any]] = {
         "stride": 32,
     },
     "tasks[lm_eval]": {"task": "arc_easy", "data": str(SAMPLES / "benchmarks")},
+    "tasks[retrieval]": {"store": "store", "data": "judged", "document": "name", "at": [5]},
+    "tasks[retrieval].retrieve": retrieve_rows.BASE,
+    "tasks[retrieval].sweep": {},
     "gate": {"metric": "loss.loss", "max": 9.0},
 }
+
+
+def lists(built: Any) -> dict[str, float]:
+    """What the retrieval task measures for one question in a small store."""
+    from shelf import shelf
+
+    from llmctl.evaluation.tasks.base import Item
+
+    item = Item("q", "here", {"question": "is the filter clean", "judged": {"pump": 1, "1": 1}})
+    task = built.task.model_copy(update={"document": "name"})
+    return next(task.measured(shelf(built.folder / "shelf"), [item])).values
 
 
 class Session:
@@ -227,6 +246,15 @@ ROWS: dict[str, Any] = {
     "tasks[perplexity].window": (96, lambda b: windows(b).width),
     "tasks[perplexity].stride": (20, in_steps_of_20, True),
     "tasks[perplexity].block": (300, lambda b: len(b.items), 3),
+    "tasks[retrieval].store": ("other", lambda b: str(b.task.inputs()["store"])),
+    "tasks[retrieval].data": ("other", lambda b: str(b.task.inputs()["data"])),
+    "tasks[retrieval].name": ("search", lambda b: b.task.title),
+    "tasks[retrieval].document": ("uri", lambda b: b.task.name_of(
+        {"source": {"uri": "a/b.md"}, "meta": {}}), "a/b.md"),
+    "tasks[retrieval].at": ([2, 3], lambda b: "ndcg@3" in lists(b), True),
+    "tasks[retrieval].sweep.modes": (["dense"], lambda b: "mrr@5 bm25" in lists(b), False),
+    "tasks[retrieval].sweep.alphas": ([0.9], lambda b: "mrr@5 hybrid 90 %" in lists(b), True),
+    **retrieve_rows.own("tasks[retrieval].retrieve.", lambda b: b.task.retrieve),
     "tasks[lm_eval].task": ("arc_challenge", lambda b: b.task.title),
     "tasks[lm_eval].data": (str(SAMPLES), lambda b: str(b.task.inputs()["data"])),
     "tasks[lm_eval].name": ("science", lambda b: b.task.title),

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from llmctl import rows as files
 from llmctl.errors import InputError
 from llmctl.plugins import Backend
 from llmctl.records import row_id
+
+if TYPE_CHECKING:
+    from llmctl.report.html import Report
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Task(Backend):
     metrics: ClassVar[tuple[str, ...]] = ()
     """Names of the numbers; empty when they are known only after the run."""
     lower_is_better: ClassVar[frozenset[str]] = frozenset()
+    needs_model: ClassVar[bool] = True
+    """Whether `score` asks the recipe's model; else its session is None."""
 
     name: str | None = Field(
         None,
@@ -63,6 +68,9 @@ class Task(Backend):
     @abstractmethod
     def items(self, work: Path, limit: int | None, seed: int) -> list[Item]:
         """What to ask: all, or `limit` of them drawn with the seed; the same for every model."""
+
+    def report(self, report: Report, scored: Sequence[Scored], confidence: float) -> None:
+        """What the task adds to report.html about the model's results; nothing unless it wants."""
 
     @abstractmethod
     def score(self, session: Any, items: Sequence[Item], work: Path) -> Iterator[Scored]:
