@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from llmctl import ui
-from llmctl.errors import InputError, MissingError
+from llmctl.errors import InputError, LlmctlError, MissingError
 from llmctl.rag.events import Event, Part, event_of, parts_of
 from llmctl.rag.ledger import COUNTED, DEAD, Entry, Ledger
 from llmctl.rag.readers.base import Unreadable
@@ -104,7 +105,7 @@ class Follower:
                 if now - away_since >= self.source.give_up_after:
                     self.snapshot()
                     raise MissingError(
-                        f"source.stream: {self.source.label()}: {error}; start the server, "
+                        f"source.stream: {self.source.label()}: {error}; bring it back, "
                         "then run again to continue"
                     ) from None
                 ui.warn(f"{self.source.label()}: {error}; trying again in {pause:.1f} s")
@@ -216,6 +217,11 @@ def run(recipe: IngestRecipe, publish: Callable[[], None]) -> tuple[dict[str, An
             follower.run()
             counts: dict[str, Any] = {name: ledger.count(name) for name in COUNTED}
             counts |= {"events": follower.received, "documents": ledger.documents()}
+    except sqlite3.Error as error:
+        raise LlmctlError(
+            f"source.ledger: {recipe.source.file()}: {error}; what could not be kept is not "
+            "acknowledged: repair that and run again to continue"
+        ) from None
     finally:
         ledger.close()
     if counts["dead"]:

@@ -8,6 +8,7 @@ known, or its content is the same.
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from llmctl.errors import InputError
 from llmctl.rag.events import Event, Part
@@ -28,6 +29,7 @@ FILE, DEAD = "ledger.sqlite", "dead_letters.jsonl"
 COUNTED = ("received", "upserts", "deletes", "unchanged", "late", "dead")
 TABLES = """
 CREATE TABLE IF NOT EXISTS seen (uri TEXT PRIMARY KEY, lane TEXT, position TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lanes (lane TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
   part TEXT PRIMARY KEY, uri TEXT NOT NULL, digest TEXT NOT NULL, row TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS by_uri ON documents (uri);
@@ -54,6 +56,7 @@ class Ledger:
 
     def __init__(self, folder: Path, *, write: bool = False) -> None:
         self.folder = folder
+        self.lock: IO[str] | None = None
         try:
             if write:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -61,15 +64,30 @@ class Ledger:
             name = f"file:{_quoted(path)}{'' if write else '?mode=ro'}"
             self.database = sqlite3.connect(name, uri=True, timeout=30, isolation_level=None)
             if write:
+                self._lock()
                 self.database.execute("PRAGMA journal_mode=WAL")
                 self.database.execute("PRAGMA synchronous=FULL")  # a commit is on the disk
                 self.database.executescript(TABLES)
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"source.ledger: {folder} cannot be used: {error}") from None
 
+    def _lock(self) -> None:
+        """One process writes: a second one would acknowledge what the first has not kept."""
+        self.lock = (self.folder / "lock").open("a")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.lock.close()
+            raise InputError(
+                f"source.ledger: another process follows into {self.folder}; "
+                "give each stream a ledger of its own"
+            ) from None
+
     def close(self) -> None:
         """Close the file."""
         self.database.close()
+        if self.lock is not None:
+            self.lock.close()
 
     @property
     def revision(self) -> int:
@@ -89,6 +107,15 @@ class Ledger:
         """uri -> position of the last event of each document that came by a lane."""
         rows = self.database.execute("SELECT uri, position FROM seen WHERE lane = ?", (lane,))
         return dict(rows)
+
+    def begin(self, lane: str) -> None:
+        """Remember a lane before anything comes by it."""
+        self.database.execute("INSERT OR IGNORE INTO lanes VALUES (?)", (lane,))
+
+    def knows(self, lane: str) -> bool:
+        """Whether anything came by a lane, or it was begun."""
+        found = self.database.execute("SELECT 1 FROM lanes WHERE lane = ?", (lane,))
+        return found.fetchone() is not None
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """(uri, digest, row) of every document, in the order of the uris."""
@@ -110,6 +137,8 @@ class Ledger:
         changed = 0
         with self._transaction():
             counts = dict.fromkeys(COUNTED, 0)
+            for lane in {entry.message.lane for entry in entries}:
+                self.begin(lane)
             for entry in entries:
                 what, documents = self._enter(entry, ordered)
                 counts["received"] += 1

@@ -267,7 +267,7 @@ def test_no_server_and_no_address_are_one_line(
         followed(recipe)
     monkeypatch.setattr("llmctl.rag.streams.kafka.ANSWER", 0.5)
     monkeypatch.setenv(variable, url)
-    with pytest.raises(MissingError, match="start the server, then run again") as error:
+    with pytest.raises(MissingError, match="bring it back, then run again") as error:
         followed(recipe)
     assert "\n" not in str(error.value) and "hunter2" not in str(error.value)
     monkeypatch.setenv(variable, "nonsense://x")
@@ -338,6 +338,31 @@ def _rows(folder: Path) -> list[tuple[str, str, str]]:
         ledger.close()
 
 
+def test_a_kafka_topic_that_is_made_anew_is_read_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed("kafka")
+    recipe = recipe_of(tmp_path, {"kind": "kafka"}, until_idle=1.5)
+    for text in ("as it was", "as it is now"):  # the same offsets again, and no commits
+        with servers.running("kafka", tmp_path / "server") as server:
+            monkeypatch.setenv(server.variable, server.url)
+            server.send([upsert(f"{number}", text) for number in range(9)])
+            texts, counts, _ = followed(recipe)
+            assert texts == dict.fromkeys(map(str, range(9)), text) and counts["late"] == 0
+
+
+def test_a_ledger_has_one_writer_and_damage_is_one_line(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, {"kind": "folder", "root": str(tmp_path)}, until_idle=0.1)
+    ledger = Ledger(tmp_path / "ledger", write=True)
+    with pytest.raises(InputError, match="another process follows into"):
+        followed(recipe)
+    ledger.close()
+    for file in (tmp_path / "ledger").iterdir():
+        file.write_bytes(b"not a database " * 300)
+    with pytest.raises(InputError, match=r"cannot be (used|read): file is not a database"):
+        list(recipe.source.units(tmp_path))
+
+
 def test_a_folder_that_goes_away_deletes_nothing(tmp_path: Path) -> None:
     watched = tmp_path / "watched"
     watched.mkdir()
@@ -347,9 +372,13 @@ def test_a_folder_that_goes_away_deletes_nothing(tmp_path: Path) -> None:
     )
     assert len(followed(recipe)[0]) == 1
     watched.rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="watched is not a folder; create it first"):
-        followed(recipe)
+    source = recipe.source.model_copy(update={"give_up_after": 0})
+    with pytest.raises(MissingError, match="watched is not there; bring it back"):
+        followed(recipe.model_copy(update={"source": source}))
     assert len(_rows(tmp_path / "ledger")) == 1
+    never = recipe_of(tmp_path / "other", {"kind": "folder", "root": str(watched)})
+    with pytest.raises(InputError, match="watched is not a folder; create it first"):
+        followed(never)
 
 
 def test_only_streams_can_be_followed(llmctl: Any, tmp_path: Path) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from llmctl.errors import InputError
 from llmctl.rag.readers.base import Unreadable
 from llmctl.rag.sources.base import Source, Unit
 from llmctl.rag.streams.base import Stream
+
+if TYPE_CHECKING:
+    from llmctl.rag.ledger import Ledger
 
 
 class StreamSource(Source):
@@ -41,16 +47,29 @@ class StreamSource(Source):
     def units(self, scratch: Path) -> Iterator[Unit]:
         """Every document, in the order of the uris, then the dead letters."""
         from llmctl.rag.events import parsed_of
-        from llmctl.rag.ledger import Ledger
 
-        if not self.exists():
-            return
-        ledger = Ledger(self.ledger)
-        try:
+        with self._opened() as ledger:
             for uri, digest, row in ledger.rows():
                 yield Unit(uri, parsed=parsed_of(row), digest=digest)
             for uri, reason, detail in ledger.dead():
                 yield Unit(uri, error=Unreadable(reason, detail))
+
+    @contextmanager
+    def _opened(self) -> Iterator[Ledger]:
+        """The ledger, for reading."""
+        from sqlite3 import Error
+
+        from llmctl.rag.ledger import Ledger
+
+        if not self.exists():
+            raise InputError(
+                f"source.ledger: {self.ledger} holds nothing yet; run `llmctl ingest` with --follow"
+            )
+        ledger = Ledger(self.ledger)
+        try:
+            yield ledger
+        except Error as error:
+            raise InputError(f"source.ledger: {self.file()} cannot be read: {error}") from None
         finally:
             ledger.close()
 
@@ -70,12 +89,7 @@ class StreamSource(Source):
 
     def revisions(self) -> dict[str, str]:
         """The ledger's revision decides whether a snapshot is needed."""
-        from llmctl.rag.ledger import Ledger
-
         if not self.exists():
             return {"": "revision 0"}
-        ledger = Ledger(self.ledger)
-        try:
+        with self._opened() as ledger:
             return {"": f"revision {ledger.revision}"}
-        finally:
-            ledger.close()

@@ -57,6 +57,12 @@ class Known(Protocol):
     def positions(self, lane: str) -> dict[str, str]:
         """uri -> position of the last event of each document that came by a lane."""
 
+    def knows(self, lane: str) -> bool:
+        """Whether anything came by a lane, or it was begun."""
+
+    def begin(self, lane: str) -> None:
+        """Remember a lane before anything comes by it."""
+
 
 class Stream(Backend):
     """A place where JSON events about documents arrive."""

@@ -60,11 +60,15 @@ class Live:
         # at most a tenth of the time is spent on looking
         self.next_look = time.monotonic() + max(self.stream.interval, 10 * took)
 
+    def check(self) -> None:
+        """The folder has to be there: when it is gone, its files are not deleted."""
+        if not self.stream.root.is_dir():
+            raise Gone(f"{self.stream.root} is not there")
+
     def _files(self) -> Iterator[tuple[str, str]]:
         """(name, size, time and number of the file) of everything that is not hidden."""
         root = str(self.stream.root)
-        if not os.path.isdir(root):
-            raise Gone(f"{root} is not there")
+        self.check()
         for folder, folders, names in os.walk(root, onerror=_unreadable):
             folders[:] = sorted(each for each in folders if not each.startswith("."))
             for name in names:
@@ -133,6 +137,9 @@ class FolderStream(Stream):
     @contextmanager
     def open(self, known: Known) -> Iterator[Live]:
         """Begin with what the ledger remembers."""
-        if not self.root.is_dir():
+        # a folder that was there may be on a disk that comes back; one that never was is a mistake
+        if not self.root.is_dir() and not known.knows(LANE):
             raise InputError(f"source.stream.root: {self.root} is not a folder; create it first")
-        yield Live(self, known.positions(LANE))
+        live = Live(self, known.positions(LANE))
+        live.check()
+        yield live

@@ -27,9 +27,10 @@ REFRESH = 60.0
 class Live:
     """A consumer of every partition of one topic."""
 
-    def __init__(self, stream: KafkaStream, consumer: Any, down: list[str]) -> None:
-        self.stream, self.consumer, self.down = stream, consumer, down
+    def __init__(self, stream: KafkaStream, consumer: Any, down: list[str], known: Known) -> None:
+        self.stream, self.consumer, self.down, self.known = stream, consumer, down, known
         self.taken: dict[int, int] = {}
+        self.lanes: dict[int, str] = {}
         self.looked = 0.0
         self._assign()
 
@@ -44,11 +45,36 @@ class Live:
         if not new:
             return
         start = self.consumer.committed(new, timeout=ANSWER)
-        for each in start:
-            if each.error is not None:
-                raise Gone(_line(each.error))
+        first = [each for each in start if self._begins(each)]
+        if first:
+            # so that a group without offsets is one that was never here
+            self._commit(first)
         self.consumer.incremental_assign(start)
         self.taken |= {each.partition: each.offset for each in start}
+
+    def _begins(self, each: Any) -> bool:
+        """Whether a partition is read from its start, where `each.offset` is then set.
+
+        Offsets begin again when a topic was deleted and made anew. Its records must not look like
+        ones that were here before, so they get a lane of their own.
+        """
+        if each.error is not None:
+            raise Gone(_line(each.error))
+        low, high = self.consumer.get_watermark_offsets(each, timeout=ANSWER)
+        lane = f"kafka:{each.topic}/{each.partition}"
+        begins = bool(each.offset < 0 or each.offset > high)
+        while self.known.knows(lane if begins else lane + "+"):
+            lane += "+"
+        self.lanes[each.partition] = lane
+        if begins:
+            self.known.begin(lane)
+            each.offset = low
+        return begins
+
+    def _commit(self, offsets: Sequence[Any]) -> None:
+        for each in self.consumer.commit(offsets=list(offsets), asynchronous=False):
+            if each.error is not None:
+                raise Gone(_line(each.error))
 
     def receive(self, limit: int, seconds: float) -> list[Message]:
         """Records, in the order of each partition."""
@@ -76,7 +102,7 @@ class Live:
         raise KafkaException(error)
 
     def _message(self, record: Any) -> Message:
-        lane = f"kafka:{record.topic()}/{record.partition()}"
+        lane = self.lanes[record.partition()]
         handle = (record.partition(), record.offset())
         body = record.value()
         if body is None and record.key():  # a tombstone, as compacted topics have them
@@ -98,9 +124,7 @@ class Live:
             after[partition] = max(after.get(partition, 0), offset + 1)
         offsets = [TopicPartition(self.stream.topic, n, offset) for n, offset in after.items()]
         with _told():
-            for each in self.consumer.commit(offsets=offsets, asynchronous=False):
-                if each.error is not None:
-                    raise Gone(_line(each.error))
+            self._commit(offsets)
         self.taken |= after
 
     def lag(self) -> int | None:
@@ -185,7 +209,7 @@ class KafkaStream(Stream):
             raise MissingError(f"source.stream: kafka: {_line(error.args[0])}") from None
         try:
             with _told():
-                live = Live(self, consumer, down)
+                live = Live(self, consumer, down, known)
             yield live
         finally:
             consumer.close()
