@@ -276,5 +276,5 @@ def _result(planned: Plan, status: str) -> dict[str, Any]:
 
 def go_offline() -> None:
     """Tell the libraries that nothing may be fetched."""
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    for name in ("LLMCTL_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
         os.environ[name] = "1"

@@ -21,6 +21,9 @@ from llmctl.rag.sources.base import Unit
 from llmctl.records import Document, row_id
 from llmctl.schema.ingest import IngestRecipe
 
+DECIDED = ("no_reader", "limit", "robots", "other_host")
+"""Reasons that are no error: somebody does not want the document read."""
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -94,7 +97,7 @@ class _Refused(Exception):  # noqa: N818
 
 
 def _left_out(recipe: IngestRecipe, unit: Unit, uri: str, error: Unreadable) -> Dropped:
-    decided = error.reason == "no_reader"
+    decided = error.reason in DECIDED
     if recipe.on_error == "fail" and not decided:
         part = uri[len(unit.uri) :] if uri.startswith(unit.uri) else ""
         raise InputError(

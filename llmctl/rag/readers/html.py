@@ -13,7 +13,8 @@ from llmctl.rag.readers.base import Parsed, Reader, Unreadable, decoded
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
-UNSEEN = {"script", "style", "template", "noscript", "head", "nav", "svg", "iframe", "form"}
+UNSEEN = {"script", "style", "template", "noscript", "head", "title", "nav", "svg", "iframe",
+          "form"}  # fmt: skip
 BLOCKS = {"p", "div", "section", "article", "main", "ul", "ol", "table", "tr", "blockquote",
           "header", "footer", "aside", "figure", "dl", "dt", "dd", "body"}  # fmt: skip
 TOLD = {
