@@ -72,14 +72,14 @@ def iterate(
 
 
 def read(
-    recipe: IngestRecipe, metrics: dict[str, Any]
+    recipe: IngestRecipe, metrics: dict[str, Any], scratch: Path | None = None
 ) -> tuple[list[Document], list[dict[str, Any]]]:
     """(documents, rows of what was left out) as lists: for small sources."""
     documents: list[Document] = []
     dropped: list[dict[str, Any]] = []
     removed: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as scratch:
-        for each in iterate(recipe, Path(scratch), removed):
+    with tempfile.TemporaryDirectory() as gone:
+        for each in iterate(recipe, scratch or Path(gone), removed):
             if isinstance(each, Dropped):
                 dropped.append(each.row())
             else:

@@ -26,7 +26,7 @@ GROUP = 64
 
 def run(recipe: IngestRecipe, artifact: Artifact) -> None:
     """Write documents.jsonl, chunks.jsonl, dropped.jsonl, store/ and keywords/."""
-    documents, dropped = read(recipe, artifact.metrics)
+    documents, dropped = read(recipe, artifact.metrics, artifact.scratch / "source")
     artifact.dropped.update(row["reason"] for row in dropped)
     if not documents:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))

@@ -9,11 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+import source_rows
 import stream_rows
 
 BASE: dict[str, Any] = {"source": "docs"}
 KINDS: dict[str, dict[str, Any]] = {
     **stream_rows.KINDS,
+    **source_rows.KINDS,
     "source[folder]": {"path": "docs"},
     "cleaners[regex]": {"pattern": "a+"},
     "chunker[semantic]": {"min_chars": 10, "percentile": 50},
@@ -231,7 +233,8 @@ def slides(built: SimpleNamespace) -> bool:
 
 def fields_of(built: SimpleNamespace) -> Any:
     """Which key took the field b: the value that the key was given, as the document shows it."""
-    fragment, parsed = built.reader.fields.document({"a": "1", "b": "2"}, 1)
+    owner = built.reader if hasattr(built.reader, "fields") else built.recipe.source
+    fragment, parsed = owner.fields.document({"a": "1", "b": "2"}, 1)
     if parsed.text == "2":
         return ("b",)
     if parsed.meta == {"b": "2"}:
@@ -248,6 +251,7 @@ ROWS: dict[str, Any] = {
     "out": None,
     "seed": (7, lambda built: built.recipe.seed),
     "source": ("other", lambda built: str(built.inputs["source"])),
+    **source_rows.ROWS,
     "source[folder].path": ("other", lambda built: str(built.inputs["source"])),
     "readers": (["pdf", "text"], lambda built: built.kinds, ("pdf", "text")),
     "readers[markdown].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
@@ -272,8 +276,10 @@ ROWS: dict[str, Any] = {
     "readers[json].items": ("in", of_reader("o.json"), ["row=1: x: y"]),
     "readers[code].max_line": (2, of_reader("a.csv"), "generated"),
     **{
-        f"readers[{kind}].fields.{key}": (value, fields_of)
-        for kind in ("xlsx", "csv", "json", "parquet")
+        f"{owner}.fields.{key}": (value, fields_of)
+        for owner in (
+            "readers[xlsx]", "readers[csv]", "readers[json]", "readers[parquet]", "source[sql]"
+        )
         for key, value in (("text", ("b",)), ("title", "b"), ("id", "b"), ("meta", ("b",)))
     },
     "max_bytes": (1000, lambda built: built.reasons, ["not_utf8", "too_large"]),
