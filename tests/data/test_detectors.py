@@ -57,13 +57,22 @@ def test_part_of_an_item_is_flagged_before_it_is_dropped() -> None:
 
 
 def brute(item: str, row: str, n: int) -> float:
-    """The share of an item's words in shared n-grams, word by word."""
+    """The share of an item's words in n-grams that it shares with a part of the row."""
     a, b = (re.findall(r"\w+", text.lower()) for text in (item, row))
     n = min(n, len(a))
-    known = {tuple(b[i : i + n]) for i in range(len(b) - n + 1)}
+    size = len(a) - n + 1
+    mine = [tuple(b[i : i + n]) for i in range(len(b) - n + 1)]
+    parts = [mine]
+    if len(mine) > 2 * size:
+        shared = [
+            i for i, gram in enumerate(mine) if gram in {tuple(a[j : j + n]) for j in range(size)}
+        ]
+        reach = [[i for i in shared if at <= i <= at + 2 * (size + n)] for at in shared]
+        densest = max(reach, key=len, default=[])
+        parts = [[mine[i] for i in densest]]
     inside = [False] * len(a)
-    for i in range(len(a) - n + 1):
-        if tuple(a[i : i + n]) in known:
+    for i in range(size):
+        if tuple(a[i : i + n]) in parts[0]:
             inside[i : i + n] = [True] * n
     return sum(inside) / len(a)
 
@@ -89,6 +98,18 @@ def test_coverage_is_what_counting_word_by_word_gives(
             # an n-gram that stands everywhere leads to no item, a whole item is always found
             assert (i, j) in scores or share < 1
             assert scores.get((i, j), share) == pytest.approx(share), (item, row, n)
+
+
+def test_words_that_are_scattered_over_a_long_row_do_not_count() -> None:
+    item = "In the human body, the circulatory system works with the respiratory system by"
+    filler = " ".join(f"filler{i}" for i in range(200))
+    rule = {"kind": "overlap", "ngram": 3, "coverage": 0.5, "flag": None}
+    apart = f"in the human body {filler} system works with {filler} the respiratory system by"
+    assert len(hits([apart], rule, [item]).row) == 0
+    together = (
+        f"{filler} in the human body a system works with x the respiratory system by {filler}"
+    )
+    assert hits([together], rule, [item]).score.tolist() == [11 / 13]
 
 
 def test_characters_find_what_has_no_words() -> None:

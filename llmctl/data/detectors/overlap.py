@@ -27,6 +27,8 @@ RARE, LEADS = 8, 3
 """Sampled texts that an n-gram may stand in to lead to its items; of each item, the rarest do."""
 SAMPLED = 5000
 """Rows that tell how rare words and n-grams are."""
+SPREAD = 2
+"""How many times longer than the item the part of a row may be in which its words are counted."""
 ROW = np.uint64(53)
 
 
@@ -67,8 +69,8 @@ class _Index:
         self.sieve = np.zeros(SIEVE, bool)
         self.sieve[(self.leads % np.uint64(SIEVE)).astype(np.int64)] = True
 
-    def hits(self, grams: Words, begin: Ids) -> tuple[Ids, Ids, Floats]:
-        """(row, item, covered share) of the pairs that a rare n-gram leads to."""
+    def hits(self, grams: Words, begin: Ids, least: Floats) -> tuple[Ids, Ids, Floats]:
+        """(row, item, covered share) of the pairs that cover at least `least` of the item."""
         maybe = np.flatnonzero(self.sieve[(grams % np.uint64(SIEVE)).astype(np.int64)])
         left = np.searchsorted(self.leads, grams[maybe], "left")
         count = np.searchsorted(self.leads, grams[maybe], "right") - left
@@ -77,7 +79,26 @@ class _Index:
         items = np.int64(len(self.size))
         pairs = np.unique(row * items + self.owner[_spread(left, count)])
         row, item = pairs // items, pairs % items
-        return row, item, self._share(grams, begin, row, item)
+        share = self._share(grams, begin, row, item)
+        enough = share >= least[item] - 1e-9
+        row, item, share = row[enough], item[enough], share[enough]
+        long = np.diff(begin)[row] > self.size[item] * SPREAD
+        for i in np.flatnonzero(long).tolist():
+            share[i] = self._in_one_place(grams[begin[row[i]] : begin[row[i] + 1]], int(item[i]))
+        enough = share >= least[item] - 1e-9
+        return row[enough], item[enough], np.minimum(share[enough], 1.0)
+
+    def _in_one_place(self, mine: Words, item: int) -> float:
+        """The share that the densest part of a long row covers, SPREAD times the item long."""
+        theirs = self.grams[self.first[item] : self.first[item] + self.size[item]]
+        at = np.flatnonzero(np.isin(mine, theirs))
+        last = np.searchsorted(at, at + SPREAD * (len(theirs) + self.n), "right")
+        best = int((last - np.arange(len(at))).argmax())
+        inside = np.flatnonzero(np.isin(theirs, mine[at[best : last[best]]]))
+        step = np.minimum(np.append(np.diff(inside), self.n), self.n)
+        start = self.begin[item] + inside
+        covered = (self.sums[start + step] - self.sums[start]).sum()
+        return float(covered / (self.sums[self.begin[item + 1]] - self.sums[self.begin[item]]))
 
     def _share(self, grams: Words, begin: Ids, row: Ids, item: Ids) -> Floats:
         """The part of each item's weight that stands in n-grams which the row has, too."""
@@ -119,7 +140,8 @@ class OverlapDetector(Detector):
     The default is the rule of Tülu 3 (Lambert et al. 2024): 8-grams and half of the item. GPT-3's
     (Brown et al. 2020) is any 13-gram: `ngram: 13, coverage: 0.001`. `weighted` lets a word count
     by its rarity (inverse document frequency in the rows and items), so that short n-grams find
-    edited items and common phrases do not.
+    edited items and common phrases do not. Words count only where they stand together, in a part
+    of the row that is at most twice as long as the item.
     """
 
     action: Action = Field("drop", description="What happens to a row at `coverage`.")
@@ -203,11 +225,10 @@ class OverlapDetector(Detector):
                 buffer = Buffer.of(encoded(text, case=True) for text in picked(rows.texts, part))
                 for index in indexes:
                     grams = kernels.grams(buffer, self.shape(index.n), rows.kernel, rows.threads)
-                    row, item, share = index.hits(*grams)
-                    enough = share >= least[item] - 1e-9
-                    found[0].append(part[row[enough]])
-                    found[1].append(item[enough])
-                    found[2].append(np.minimum(share[enough], 1.0))
+                    row, item, share = index.hits(*grams, least)
+                    found[0].append(part[row])
+                    found[1].append(item)
+                    found[2].append(share)
                 advance(len(part))
         row, item, score = bulk(*found)
         drop = (score >= sure[item] - 1e-9) & (self.action == "drop")
