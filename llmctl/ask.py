@@ -82,9 +82,13 @@ class Asker:
             answer |= {"answer": recipe.prompt.unknown, "declined": "model"}
             return
         cited = resolved(reply.text.strip(), hits, recipe.citations.attribute)
-        answer |= {
-            "answer": cited.text, "citations": cited.citations, "removed_citations": cited.removed
-        }  # fmt: skip
+        answer["removed_citations"] = cited.removed
+        if recipe.citations.required and not cited.citations:
+            # the model said something that no source says: kept for the log, not for the reader
+            unsaid = {"answer": recipe.prompt.unknown, "declined": "unsupported"}
+            answer |= {**unsaid, "unsupported": reply.text.strip()}
+            return
+        answer |= {"answer": cited.text, "citations": cited.citations}
 
 
 class LateSession:

@@ -60,6 +60,12 @@ class Prompt(Part):
 class Citations(Part):
     """How an answer's numbers are checked against the sources."""
 
+    required: bool = Field(
+        True,
+        description="An answer of which no sentence has a citation that resolves is not given; "
+        "`prompt.unknown` is said instead.",
+    )
+
     attribute: float | None = Field(
         0.6,
         gt=0,

@@ -54,6 +54,10 @@ class Built:
         self.answer()
         return self.requests[-1]
 
+    def says_something_else(self) -> Any:
+        self.says = "Bananas are blue."
+        return self.answer()
+
     def unknown(self) -> Any:
         self.says = self.recipe.prompt.unknown
         return self.answer()["answer"]
@@ -94,6 +98,7 @@ ROWS: dict[str, Any] = {
         update={"decline": b.recipe.decline.model_copy(update={"deviations": 20.0})})
         and Built(b.recipe.model_copy(update={"decline": b.recipe.decline.model_copy(
             update={"deviations": 20.0, "least": 2.0})}), b.folder).answer("Who is it?")["answer"]),
+    "citations.required": (False, lambda b: b.says_something_else()["declined"], None),
     "citations.attribute": (None, lambda b: len(b.answer()["citations"]), 0),
     **retrieve_rows.own("retrieve.", lambda b: b.recipe.retrieve),
     **retrieve_rows.backends("retrieve.", lambda b: b.recipe.retrieve),

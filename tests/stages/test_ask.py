@@ -111,6 +111,15 @@ def test_a_sentence_without_a_number_gets_the_one_whose_words_it_says(store: Ret
     assert citation["by"] == "words" and citation["quote"] == "Roses are cut in March."
 
 
+def test_an_answer_that_no_source_supports_is_not_given(store: Retriever) -> None:
+    question, says = "When is the filter of the pump cleaned?", "Bananas are blue [9]."
+    answer, _ = asked(store, question, says)
+    assert answer["declined"] == "unsupported" and answer["answer"] == "I do not know."
+    assert answer["unsupported"] == says and answer["removed_citations"] == 1
+    answer, _ = asked(store, question, says, citations={"required": False})
+    assert answer["declined"] is None and answer["answer"] == "Bananas are blue."
+
+
 def test_what_the_store_does_not_know_reaches_no_model(store: Retriever) -> None:
     answer, requests = asked(store, "Who won the football championship in 1954?")
     assert answer["declined"] == "evidence" and requests == []
@@ -209,7 +218,7 @@ def test_the_command_answers_logs_and_explains(llmctl: Any, corpus: Path, tmp_pa
     recipe.write_text(
         f"stage: ask\nstore: {tmp_path}/s\nout: {tmp_path}/log\nengine: {{kind: echo}}\n"
     )
-    question = "How often is the air filter of the heat pump cleaned?"
+    question = "Clean the air filter every three months."  # which is what echo answers
     done = llmctl("ask", recipe, question, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
