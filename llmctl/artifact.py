@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -76,6 +76,12 @@ class Artifact:
     failed: LlmctlError | None = None
     """A gate that did not pass: the artifact is whole, the command ends with the error's code."""
     rows: dict[str, int] = field(default_factory=dict)
+    key_parts: dict[str, Any] = field(default_factory=dict)
+    """What decides whether a run is needed, as the manifest will have it."""
+    forced: bool = False
+    """The user asked that everything is made anew: nothing may be taken over from `out`."""
+    published: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the artifact has become `out`: what the one before needed can go."""
 
     @property
     def scratch(self) -> Path:
@@ -265,13 +271,20 @@ def building(
     else:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
-    artifact = Artifact(folder, inputs)
+    artifact = Artifact(
+        folder,
+        inputs,
+        key_parts=facts.get("key_parts", {}),
+        forced=facts.get("reason") == ["--force"],
+    )
     started = datetime.now(UTC)
     clock = time.monotonic()
     yield artifact
     _finish(artifact, stage, facts, started, time.monotonic() - clock)
     if not live:
         _publish(folder, out)
+    for each in artifact.published:
+        each()
 
 
 def publish_finished(out: Path, key: str) -> bool:

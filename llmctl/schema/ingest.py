@@ -40,6 +40,7 @@ def _below(key: str) -> str:
 class IngestRecipe(Recipe):
     """Raw documents in; clean text, chunks and a vector store out."""
 
+    impl: ClassVar[int] = 2
     needs: ClassVar[dict[str, str]] = {"numpy": "rag", "PyStemmer": "rag"}
 
     stage: Literal["ingest"] = Field(description="Names the stage.")

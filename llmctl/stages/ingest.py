@@ -2,151 +2,126 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llmctl import ui
+from llmctl import rows, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
-from llmctl.rag import keywords
-from llmctl.rag.cutting import cut, embedded_text
+from llmctl.rag import changes, filling, keywords, vectors
+from llmctl.rag.collection import FILES, UNITS, Snapshot
+from llmctl.rag.cutting import embedded_text
 from llmctl.rag.metadata import Described
-from llmctl.rag.reading import read
-from llmctl.records import Chunk, Document, Parent, row_id
+from llmctl.records import row_id
 from llmctl.schema.ingest import IngestRecipe
-
-if TYPE_CHECKING:
-    import numpy as np
-
-GROUP = 64
-"""Chunks after which vectors are kept for a run that is killed: about two seconds of work."""
 
 
 def run(recipe: IngestRecipe, artifact: Artifact) -> None:
-    """Write documents.jsonl, chunks.jsonl, dropped.jsonl, store/ and keywords/."""
-    documents, dropped = read(recipe, artifact.metrics, artifact.scratch / "source")
-    artifact.dropped.update(row["reason"] for row in dropped)
+    """Write the rows (FILES, units.jsonl), vectors.npy, metadata.json, store/ and keywords/.
+
+    Units that are as they were in the artifact before are taken over from it; see
+    `llmctl.rag.collection`. Memory does not grow with the number of documents.
+    """
+    before = changes.before(recipe, artifact)
+    old = before.kept if before else None
+    with ui.progress("chunks") as advance:
+        filling.fill(recipe, artifact.folder, artifact.scratch / "source", old, advance)
+    _count(recipe, artifact)
+    found = changes.compared(recipe, artifact.folder, old)
+    artifact.metrics |= {f"documents_{name}": n for name, n in found.documents.items()}
+
+    out = str(artifact.folder.resolve()).removesuffix(".partial")
+    snapshot = Snapshot(artifact.folder, row_id(out)[:8])
+    if before and before.store:
+        snapshot.old, snapshot.removed, snapshot.added = recipe.out, found.removed, found.added
+    with ui.progress("store", snapshot.rows) as advance:
+        _emptied(artifact.folder / "store")
+        recipe.store.write(artifact.folder / "store", snapshot, advance)
+    artifact.published.append(lambda: recipe.store.sweep(recipe.out / "store", snapshot.owner))
+    _describe(recipe, artifact)
+    _index(recipe, artifact, snapshot, before is not None and before.keywords, found)
+    artifact.determinism = "seeded"  # the rows are the same bytes, the store's ids are not
+    _tell(artifact)
+
+
+def _count(recipe: IngestRecipe, artifact: Artifact) -> None:
+    """Sum up units.jsonl; an artifact in which nothing can be found is an error."""
+    folder, removed = artifact.folder, Counter({each.kind: 0 for each in recipe.cleaners})
+    numbers, cuts, characters, units = [0] * len(FILES), 0, 0, 0
+    for row in rows.read(folder / UNITS):
+        numbers = [n + each for n, each in zip(numbers, row["rows"], strict=True)]
+        cuts, characters, units = cuts + len(row["cut"]), characters + row["characters"], units + 1
+        removed.update(row["removed"])
+    artifact.rows |= {f"{name}.jsonl": n for name, n in zip(FILES, numbers, strict=True)}
+    artifact.rows[UNITS] = units
+    documents, chunks, parents, dropped = numbers
+    artifact.dropped.update(row["reason"] for row in rows.read(folder / "dropped.jsonl"))
     if not documents:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
-        what = f"none of its {len(dropped)} documents can be used ({reasons})" if dropped else ""
+        what = f"none of its {dropped} documents can be used ({reasons})" if dropped else ""
         raise InputError(
             f"{recipe.source.label()}: {what or 'holds no documents'}; {_wanted(recipe)}"
         )
-    chunks, parents = _cut(recipe, documents)
     if not chunks:
         raise InputError(f"{recipe.source.label()}: no text is left to cut; check `cleaners`")
-    artifact.write_jsonl("documents.jsonl", documents)
-    artifact.write_jsonl("chunks.jsonl", chunks)
-    if parents:
-        artifact.write_jsonl("parents.jsonl", parents)
-    artifact.write_jsonl("dropped.jsonl", dropped)
-    described = Described(recipe.metadata.types)
-    for chunk in chunks:
-        described.add(chunk)
-    artifact.write_json("metadata.json", described.row())
-
-    vectors = embed(recipe, artifact, chunks)
-    with ui.progress("store", 1) as advance:
-        folder = artifact.path("store/x").parent
-        _emptied(folder)
-        recipe.store.build(folder, chunks, vectors)
-        advance(1)
-    texts = ((chunk["id"], embedded_text(chunk, recipe)) for chunk in chunks)
-    keywords.build(artifact.path("keywords/x").parent, texts, recipe.keywords)
-    artifact.determinism = "seeded"  # the rows are the same bytes, the store's ids are not
+    if not parents:
+        (folder / "parents.jsonl").unlink()
+        del artifact.rows["parents.jsonl"]
     artifact.metrics |= {
-        "documents": len(documents),
-        "chunks": len(chunks),
-        "characters": sum(len(document["text"]) for document in documents),
-        "dimensions": int(vectors.shape[1]),
+        "documents": documents,
+        "chunks": chunks,
+        "characters": characters,
+        "characters_removed": dict(removed),
+        "chunks_cut_by_embedder": cuts,
+        "dimensions": int(vectors.mapped(folder / vectors.NAME).shape[1]),
     }
-    _tell(artifact, dropped)
-
-
-def _cut(recipe: IngestRecipe, documents: Sequence[Document]) -> tuple[list[Chunk], list[Parent]]:
-    """The chunks and the parents of all documents."""
-    chunks: list[Chunk] = []
-    parents: list[Parent] = []
-    with Lazy(recipe) as live:
-        for document in documents:
-            embed = live.get().texts if recipe.chunker.embeds else None
-            found = cut(recipe, document, embed)
-            chunks += found.chunks
-            parents += found.parents
-    return chunks, parents
-
-
-def groups(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
-    """Whole documents together until there are GROUP chunks: the same groups on every run."""
-    group: list[Chunk] = []
-    for chunk in chunks:
-        if len(group) >= GROUP and chunk["document_id"] != group[-1]["document_id"]:
-            yield group
-            group = []
-        group.append(chunk)
-    if group:
-        yield group
-
-
-def embed(recipe: IngestRecipe, artifact: Artifact, chunks: Sequence[Chunk]) -> np.ndarray:
-    """Vectors of all chunks, shape (chunks, dimensions); what a killed run made is taken over."""
-    import numpy as np
-
-    found: list[np.ndarray] = []
-    cuts = 0
-    with ui.progress("embed", len(chunks)) as advance, Lazy(recipe) as live:
-        for group in groups(chunks):
-            name = row_id(*(chunk["id"] for chunk in group))
-            kept, note = artifact.scratch / f"{name}.npy", artifact.scratch / f"{name}.json"
-            if not note.is_file():
-                before = live.get().cut
-                vectors = live.get().texts([embedded_text(chunk, recipe) for chunk in group])
-                partial = artifact.scratch / "partial.npy"
-                np.save(partial, vectors)
-                partial.replace(kept)
-                partial.write_text(json.dumps({"cut": live.get().cut - before}))
-                partial.replace(note)  # last: its presence says that the vectors are whole
-            found.append(np.load(kept, allow_pickle=False))
-            cuts += json.loads(note.read_text())["cut"]
-            advance(len(group))
-    artifact.metrics["chunks_cut_by_embedder"] = cuts
     if cuts:
         ui.warn(
-            f"{cuts} of {len(chunks)} chunks are longer than the embedding model reads; "
+            f"{cuts} of {chunks} chunks are longer than the embedding model reads; "
             "their ends cannot be found: make chunks shorter"
         )
-    return np.concatenate(found)
 
 
-class Lazy:
-    """An embedder that is loaded at its first use: a run with nothing left to embed needs none."""
+def _describe(recipe: IngestRecipe, artifact: Artifact) -> None:
+    described = Described(recipe.metadata.types)
+    for chunk in rows.read(artifact.folder / "chunks.jsonl"):
+        described.add(chunk)  # type: ignore[arg-type]
+    artifact.write_json("metadata.json", described.row())
 
-    def __init__(self, recipe: IngestRecipe) -> None:
-        from contextlib import ExitStack
 
-        self.recipe, self.stack, self.live = recipe, ExitStack(), None
+def _index(
+    recipe: IngestRecipe,
+    artifact: Artifact,
+    snapshot: Snapshot,
+    same: bool,
+    found: changes.Changes,
+) -> None:
+    """The keyword index: from the one before when little has changed, else anew."""
+    folder = artifact.path("keywords/x").parent
+    _emptied(folder)
 
-    def __enter__(self) -> Lazy:
-        return self
+    def texts(only: Any = None) -> Iterator[tuple[str, str]]:
+        for chunks, _ in snapshot.blocks(1000, only):
+            for chunk in chunks:
+                yield chunk["id"], embedded_text(chunk, recipe)  # type: ignore[arg-type]
 
-    def __exit__(self, *error: object) -> None:
-        self.stack.close()
-
-    def get(self) -> Any:
-        """The loaded embedder."""
-        if self.live is None:
-            self.live = self.stack.enter_context(self.recipe.embedder.open())  # type: ignore[assignment]
-        return self.live
+    if not same:
+        keywords.build(folder, texts(), recipe.keywords)
+    elif not found.removed and not found.added:
+        shutil.copytree(recipe.out / "keywords", folder, dirs_exist_ok=True)
+    elif len(found.removed) + len(found.added) < snapshot.rows / 2:
+        keywords.update(folder, recipe.out / "keywords", found.removed, texts(found.added))
+    else:
+        keywords.build(folder, texts(), recipe.keywords)
 
 
 def _emptied(folder: Path) -> None:
-    """A store that was half written by a killed run is begun again; the vectors are kept."""
-    import shutil
-
-    shutil.rmtree(folder)
-    folder.mkdir()
+    """An index that was half written by a killed run is begun again; the vectors are kept."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def _wanted(recipe: IngestRecipe) -> str:
@@ -154,13 +129,16 @@ def _wanted(recipe: IngestRecipe) -> str:
     return f"the recipe's readers take {patterns}"
 
 
-def _tell(artifact: Artifact, dropped: list[dict[str, Any]]) -> None:
-    metrics = artifact.metrics
+def _tell(artifact: Artifact) -> None:
+    metrics, dropped = artifact.metrics, artifact.dropped.total()
+    words = ("added", "changed", "removed", "unchanged")
+    moved = ", ".join(f"{metrics[f'documents_{word}']} {word}" for word in words)
     artifact.summary += [
-        ("documents", f"{metrics['documents']}, {len(dropped)} left out"),
+        ("documents", f"{metrics['documents']}, {dropped} left out"),
+        ("since the last run", moved),
         ("chunks", f"{metrics['chunks']} of {metrics['characters']} characters"),
         ("vectors", f"{metrics['dimensions']} dimensions"),
     ]
     if dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
-        ui.warn(f"{len(dropped)} documents were left out ({reasons}), see dropped.jsonl")
+        ui.warn(f"{dropped} documents were left out ({reasons}), see dropped.jsonl")

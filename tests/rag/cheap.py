@@ -17,7 +17,7 @@ from llmctl.rag.embedders.base import Embedder
 
 class Live:
     dimensions = 64
-    cut = 0
+    cut = ()
 
     def texts(self, texts):
         found = np.zeros((len(texts), self.dimensions), "float32")

@@ -31,7 +31,7 @@ DOCUMENTS = {
 class Hashed:
     """Counts of words in 64 places; texts that share words have a large cosine."""
 
-    dimensions, cut = DIMENSIONS, 0
+    dimensions, cut = DIMENSIONS, ()
 
     def query(self, text: str) -> np.ndarray:
         found = np.full(DIMENSIONS, 1e-3, dtype=np.float32)

@@ -121,6 +121,11 @@ def embedded(built: SimpleNamespace) -> Any:
     return live.model
 
 
+def dimensions(built: SimpleNamespace) -> int:
+    with built.embedder.open() as live:
+        return len(live.query("a word"))
+
+
 def nested(count: int) -> Any:
     """Blank lines that are left between two words."""
     return lambda built: built.cleaner.clean("a" + "\n" * 9 + "b").text.count("\n") - 1
@@ -377,6 +382,7 @@ ROWS: dict[str, Any] = {
     "embedder[sentence_transformers].query_prefix": (
         "query: ", lambda built: embedded(built).given[-1][0], ["query: query"]
     ),
+    "embedder[hashing].dimensions": (16, dimensions),
     "store": (
         {"kind": "chroma", "max_neighbors": 9}, lambda built: built.hnsw["max_neighbors"], 9
     ),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from llmctl import artifact as artifacts
 from llmctl import digest
 from llmctl.errors import InputError
+from llmctl.rag.filling import Lazy
 from llmctl.rows import read
 from llmctl.runner import Options
 from llmctl.runner import run as run_recipe
@@ -122,32 +124,38 @@ def test_no_documents_is_an_error(tmp_path: Path) -> None:
         ingest(tmp_path, tmp_path / "docs")
 
 
-def test_a_killed_run_does_not_embed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmctl.rag.embedders.sentence_transformers import Model
-
+def test_a_killed_run_does_not_embed_again(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
-    for i in range(30):
-        (docs / f"{i:02}.txt").write_text(f"Note {i}. " + f"Sentence number {i} says it. " * 300)
+    for i in range(600):
+        (docs / f"{i:03}.txt").write_text(f"Note {i}. " + f"Sentence number {i} says it. ")
     recipe = tmp_path / "out.yaml"
     keys = {"stage": "ingest", "source": str(docs), "out": str(tmp_path / "out")}
     recipe.write_text("".join(f"{k}: {v}\n" for k, v in keys.items()))
-    scratch = tmp_path / "out.partial" / "scratch"
+    units = tmp_path / "out.partial" / "units.jsonl"
     with (tmp_path / "log").open("w") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "llmctl", "ingest", str(recipe)], stdout=log, stderr=log
         )
         end = time.monotonic() + 120
-        while time.monotonic() < end and len(list(scratch.glob("*.json"))) < 2:
+        while time.monotonic() < end and not (units.is_file() and units.stat().st_size):
             assert child.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.02)
+            time.sleep(0.01)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-    kept = len(list(scratch.glob("*.json")))
-    assert kept >= 2 and not (tmp_path / "out").exists()
-    calls = []
-    original = Model.texts
-    monkeypatch.setattr(Model, "texts", lambda s, t: calls.append(len(t)) or original(s, t))
-    run_recipe("ingest", recipe, Options())
+    kept = units.read_bytes().count(b"\n")
+    assert kept and not (tmp_path / "out").exists()
+    calls: list[int] = []
+    original = Lazy.get
+
+    def counted(self: Any) -> Any:
+        live = original(self)
+        return SimpleNamespace(
+            cut=(), texts=lambda texts: calls.append(len(texts)) or live.texts(texts)
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lazy, "get", counted)
+        run_recipe("ingest", recipe, Options())
     rows = list(read(tmp_path / "out" / "chunks.jsonl"))
-    assert 0 < sum(calls) <= len(rows) - 64 * kept
+    assert len(rows) == 600 and sum(calls) == 600 - kept

@@ -17,8 +17,8 @@ class Live(Protocol):
     """A loaded embedder."""
 
     dimensions: int
-    cut: int
-    """How many texts were longer than the model reads, so far."""
+    cut: Sequence[int]
+    """Which texts of the last call were longer than the model reads."""
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of stored texts: float32, shape (texts, dimensions), length 1."""

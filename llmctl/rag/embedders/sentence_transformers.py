@@ -30,7 +30,7 @@ class Model:
             self.model.max_seq_length = embedder.max_tokens
         self.settings = embedder
         self.dimensions = int(self.model.encode("a", show_progress_bar=False).shape[-1])
-        self.cut = 0
+        self.cut: Sequence[int] = ()
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of stored texts, shape (texts, dimensions)."""
@@ -39,7 +39,7 @@ class Model:
         if limit:
             # the fast tokenizer is used without its own limit, else every text would seem to fit
             words = self.model.tokenizer(prefixed, truncation=False, verbose=False)["input_ids"]
-            self.cut += sum(len(each) > limit for each in words)
+            self.cut = [place for place, each in enumerate(words) if len(each) > limit]
         return self._encoded(prefixed)
 
     def query(self, text: str) -> np.ndarray:

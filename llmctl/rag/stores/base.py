@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -13,7 +13,7 @@ from llmctl.plugins import Backend
 if TYPE_CHECKING:
     import numpy as np
 
-    from llmctl.records import Chunk
+    from llmctl.rag.collection import Snapshot
 
 
 class Near(NamedTuple):
@@ -36,12 +36,18 @@ class Opened(Protocol):
 
 
 class Store(Backend):
-    """Keeps vectors in a folder and finds the nearest ones."""
+    """Keeps vectors and finds the nearest ones."""
 
     @abstractmethod
-    def build(self, folder: Path, chunks: Sequence[Chunk], vectors: np.ndarray) -> None:
-        """Write all chunks with their vectors, shape (chunks, dimensions), into an empty folder."""
+    def write(self, folder: Path, snapshot: Snapshot, told: Callable[[int], None]) -> None:
+        """Put all chunks of a snapshot in an empty folder, or on a server that the folder names.
+
+        The store of `snapshot.old` may be built on and is not changed. `told` hears of chunks.
+        """
 
     @abstractmethod
     def open(self, folder: Path) -> AbstractContextManager[Opened]:
-        """Open what `build` wrote; the folder is not changed by it."""
+        """Open what `write` left in the folder; the folder is not changed by it."""
+
+    def sweep(self, folder: Path, owner: str) -> None:
+        """Remove what this owner's earlier and killed runs left outside of `folder`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,10 +22,12 @@ from llmctl.rag.stores.base import Near, Store
 if TYPE_CHECKING:
     import numpy as np
 
-    from llmctl.records import Chunk
+    from llmctl.rag.collection import Snapshot
 
 COLLECTION = "chunks"
 AT_ONCE = 1000
+DEAD = "removed.txt"
+"""How many vectors were removed since the graph was built: they stay in it as dead ends."""
 
 
 class Opened:
@@ -84,38 +86,37 @@ class ChromaStore(Store):
         }
         return {"hnsw": hnsw, "embedding_function": None}
 
-    def build(self, folder: Path, chunks: Sequence[Chunk], vectors: np.ndarray) -> None:
-        """Write the collection, with text and source beside each vector."""
+    def write(self, folder: Path, snapshot: Snapshot, told: Callable[[int], None]) -> None:
+        """Ids and vectors; texts and facts are in chunks.jsonl, under the same ids."""
+        taken = snapshot.old is not None and self._take(folder, snapshot)
         with client(folder) as chroma:
-            collection = chroma.create_collection(COLLECTION, configuration=self.settings())
-            for first in range(0, len(chunks), AT_ONCE):
-                part = chunks[first : first + AT_ONCE]
-                collection.add(
-                    ids=[chunk["id"] for chunk in part],
-                    embeddings=vectors[first : first + AT_ONCE],
-                    documents=[chunk["text"] for chunk in part],
-                    metadatas=[facts(chunk) for chunk in part],
-                )
+            if taken:
+                collection = chroma.get_collection(COLLECTION, embedding_function=None)
+                for first in range(0, len(snapshot.removed), AT_ONCE):
+                    collection.delete(ids=list(snapshot.removed[first : first + AT_ONCE]))
+            else:
+                collection = chroma.create_collection(COLLECTION, configuration=self.settings())
+            for chunks, vectors in snapshot.blocks(AT_ONCE, snapshot.added if taken else None):
+                collection.add(ids=[chunk["id"] for chunk in chunks], embeddings=vectors)
+                told(len(chunks))
+
+    def _take(self, folder: Path, snapshot: Snapshot) -> bool:
+        """Copy the store before, unless too much of its graph would be dead or new."""
+        before = snapshot.old / "store" if snapshot.old else folder
+        dead = len(snapshot.removed)
+        if (before / DEAD).is_file():
+            dead += int((before / DEAD).read_text())
+        if dead > snapshot.rows / 4 or len(snapshot.added) > snapshot.rows / 2:
+            return False
+        shutil.copytree(before, folder, dirs_exist_ok=True)
+        (folder / DEAD).write_text(str(dead))
+        return True
 
     @contextmanager
     def open(self, folder: Path) -> Iterator[Opened]:
         """Open a private copy."""
         with client(private_copy(folder)) as chroma:
             yield Opened(chroma.get_collection(COLLECTION, embedding_function=None))
-
-
-def facts(chunk: Chunk) -> dict[str, str | int]:
-    """A chunk's metadata as Chroma takes it: flat, and null is left out."""
-    meta = chunk["meta"]
-    found: dict[str, str | int] = {
-        "uri": chunk["source"]["uri"],
-        "document_id": chunk["document_id"],
-        "start": chunk["start"],
-        "end": chunk["end"],
-        "title": meta["title"],
-        "headings": " > ".join(meta["headings"]),
-    }
-    return found | ({"page": meta["page"]} if "page" in meta else {})
 
 
 @contextmanager
