@@ -74,6 +74,7 @@ def fill(
 
     `old` is a snapshot whose rows may be taken over. What an earlier, killed call wrote stays.
     """
+    scratch.mkdir(parents=True, exist_ok=True)
     with Lazy(recipe) as live, Writer(folder) as out:
         filling = _Filling(recipe, live, out, old, told)
         seen: set[int] = set()
