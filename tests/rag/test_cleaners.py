@@ -175,7 +175,7 @@ def test_personal_data_is_replaced_in_text_and_metadata() -> None:
     assert found.text == "Mail [EMAIL] or [PHONE]."
     assert found.meta == {"author": "Lee <[EMAIL]>", "to": ["[EMAIL]", 3]}
     assert found.counts == {"email": 3, "phone": 1} and found.removed == 31
-    only = run("personal_data", "Mail lee@example.org or +44 20 7946 0958.", kinds=["phone"])
+    only = run("personal_data", "Mail lee@example.org or +44 20 7946 0958.", types=["phone"])
     assert only.text == "Mail lee@example.org or [PHONE]."
     dropped = run("personal_data", "nothing here", meta, action="drop")
     assert (dropped.reason, dropped.detail) == ("personal_data", "3 email")

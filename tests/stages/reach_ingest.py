@@ -326,7 +326,7 @@ ROWS: dict[str, Any] = {
     "cleaners[language].max_chars": (
         100, lambda built: len(built.cleaner._sample("x" * 30_000)), 109
     ),
-    "cleaners[personal_data].kinds": (
+    "cleaners[personal_data].types": (
         ["phone"], clean("a@b.de, tel. 030 1234567"), "a@b.de, tel. [PHONE]"
     ),
     "cleaners[personal_data].action": (

@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from llmctl.data.personal import KINDS, Kind, find, redact, tag
+from llmctl.data.personal import KINDS, Kind, redact, tag
 from llmctl.rag.cleaners.base import NO_META, Cleaned, Cleaner
 
 
 class PersonalDataCleaner(Cleaner):
     """The title and the metadata are looked at as the text is; paths stay."""
 
-    kinds: tuple[Kind, ...] = Field(KINDS, min_length=1, description="What is looked for.")
+    types: tuple[Kind, ...] = Field(KINDS, min_length=1, description="What is looked for.")
     action: Literal["redact", "drop"] = Field(
         "redact",
         description="Put [EMAIL], [PHONE] and so on in its place, or drop the whole document.",
@@ -24,12 +24,12 @@ class PersonalDataCleaner(Cleaner):
     def clean(self, text: str, meta: Mapping[str, Any] = NO_META) -> Cleaned:
         """`counts` tells how many of each kind were found."""
         if self.action == "drop":
-            found: Counter[str] = Counter(each.kind for each in find(text, self.kinds))
-            for value in meta.values():
+            found: Counter[str] = Counter()
+            for value in (text, *meta.values()):
                 found += self._redacted(value)[1]
             detail = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
             return Cleaned(text, reason="personal_data" if found else None, detail=detail)
-        done, counts = redact(text, self.kinds)
+        done, counts = redact(text, self.types)
         tags = sum(len(tag(kind)) * count for kind, count in counts.items())
         removed = len(text) - len(done) + tags
         fields = {}
@@ -42,7 +42,7 @@ class PersonalDataCleaner(Cleaner):
 
     def _redacted(self, value: Any) -> tuple[Any, Counter[str]]:
         if isinstance(value, str):
-            return redact(value, self.kinds)
+            return redact(value, self.types)
         if isinstance(value, list):
             parts = [self._redacted(each) for each in value]
             return [clean for clean, _ in parts], sum((found for _, found in parts), Counter())
