@@ -378,6 +378,17 @@ def _publish(partial: Path, out: Path) -> None:
     _sync(out.parent)
 
 
+def withdraw(out: Path) -> None:
+    """Remove an artifact in one step; nothing happens when there is none."""
+    if read_manifest(out) is None:
+        return
+    aside = out.with_name(out.name + ".old")
+    shutil.rmtree(aside, ignore_errors=True)
+    out.rename(aside)
+    shutil.rmtree(aside)
+    _sync(out.parent)
+
+
 def _exchange(a: Path, b: Path) -> None:
     """Swap two folders in one step (renameat2, RENAME_EXCHANGE), or in two without it."""
     try:

@@ -3,6 +3,7 @@
     LlmctlError        1  the run failed
     |- RecipeError     2  the recipe or the command line is wrong (says file:line)
     |- InputError      2  a file that the recipe names is wrong (says file:line)
+    |  `- EmptyError   2  an input holds nothing that can be used
     |- MissingError    3  an extra, a GPU or a service is missing (says the command that fixes it)
     |- GateError       4  a quality gate failed
     `- InconclusiveError 5  a gate cannot be decided, or too much went unmeasured
@@ -31,6 +32,10 @@ class InputError(LlmctlError):
     """An input file cannot be used as what the recipe says it is."""
 
     exit_code = 2
+
+
+class EmptyError(InputError):
+    """An input holds nothing that can be used; whoever follows a stream waits for more."""
 
 
 class MissingError(LlmctlError):

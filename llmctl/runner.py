@@ -15,6 +15,7 @@ from typing import Any
 from llmctl import artifact as artifacts
 from llmctl import digest, ui
 from llmctl.errors import (
+    EmptyError,
     GateError,
     InconclusiveError,
     LlmctlError,
@@ -203,7 +204,12 @@ def follow(path: Path, options: Options) -> tuple[dict[str, Any], int]:
             planned = plan("ingest", path, replace(options, force=False))
             if not planned.up_to_date:
                 ui.note(f"ingest: {out}: snapshot because: {'; '.join(planned.reason[:5])}")
-                execute(planned)
+                try:
+                    execute(planned)
+                except EmptyError as error:
+                    # what was deleted must not be found any more, so the last one is taken away
+                    artifacts.withdraw(out)
+                    ui.warn(f"{error}; there is no snapshot until a document comes")
 
         counts, number = import_module("llmctl.rag.follow").run(first.recipe, publish)
         return {**_result(first, "followed"), "follow": counts}, number

@@ -105,7 +105,7 @@ class Follower:
                 if now - away_since >= self.source.give_up_after:
                     self.snapshot()
                     raise MissingError(
-                        f"source.stream: {self.source.label()}: {error}; bring it back, "
+                        f"source.stream: {self.source.label()}: {error}; see to that, "
                         "then run again to continue"
                     ) from None
                 ui.warn(f"{self.source.label()}: {error}; trying again in {pause:.1f} s")

@@ -249,6 +249,16 @@ def test_what_another_consumer_left_lying_is_taken_over(tmp_path: Path) -> None:
         assert server.client.xpending("documents", "llmctl")["pending"] == 0
 
 
+def test_a_wrong_password_ends_the_run_at_once(tmp_path: Path, monkeypatch: Any) -> None:
+    needed("redis")
+    with servers.running("redis", tmp_path / "server") as server:
+        server.client.config_set("requirepass", "sesame")
+        monkeypatch.setenv("REDIS_URL", server.url.replace("redis://", "redis://:hunter2@"))
+        with pytest.raises(MissingError, match="redis refuses the login") as error:
+            followed(recipe_of(tmp_path, {"kind": "redis"}))
+        assert "hunter2" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("stream", "variable", "url"),
     [
@@ -267,7 +277,7 @@ def test_no_server_and_no_address_are_one_line(
         followed(recipe)
     monkeypatch.setattr("llmctl.rag.streams.kafka.ANSWER", 0.5)
     monkeypatch.setenv(variable, url)
-    with pytest.raises(MissingError, match="bring it back, then run again") as error:
+    with pytest.raises(MissingError, match="see to that, then run again") as error:
         followed(recipe)
     assert "\n" not in str(error.value) and "hunter2" not in str(error.value)
     monkeypatch.setenv(variable, "nonsense://x")
@@ -330,6 +340,23 @@ def test_a_watched_folder_is_followed_through_kills_renames_and_deletions(tmp_pa
     assert list(follower.documents()) == ["only.md"]
 
 
+def test_a_collection_may_become_empty_and_fill_again(tmp_path: Path) -> None:
+    pytest.importorskip("chromadb")
+    (tmp_path / "watched").mkdir()
+    stream = {"kind": "folder", "root": str(tmp_path / "watched"), "interval": 0.05}
+    follower = Follower(tmp_path / "run", stream, ("NONE", ""))
+    note = tmp_path / "watched" / "a.md"
+    note.write_text("hi")
+    follower.drain(idle=0.4)
+    assert not follower.out.exists() and "too_short" in follower.log.read_text()
+    note.write_text("A note that is long enough to be kept.")
+    follower.drain(idle=0.4)
+    assert list(follower.documents()) == ["a.md"]
+    note.unlink()
+    follower.drain(idle=0.4)
+    assert not follower.out.exists(), "what was deleted cannot be found any more"
+
+
 def _rows(folder: Path) -> list[tuple[str, str, str]]:
     ledger = Ledger(folder)
     try:
@@ -373,7 +400,7 @@ def test_a_folder_that_goes_away_deletes_nothing(tmp_path: Path) -> None:
     assert len(followed(recipe)[0]) == 1
     watched.rename(tmp_path / "elsewhere")
     source = recipe.source.model_copy(update={"give_up_after": 0})
-    with pytest.raises(MissingError, match="watched is not there; bring it back"):
+    with pytest.raises(MissingError, match="watched is not there; see to that"):
         followed(recipe.model_copy(update={"source": source}))
     assert len(_rows(tmp_path / "ledger")) == 1
     never = recipe_of(tmp_path / "other", {"kind": "folder", "root": str(watched)})
