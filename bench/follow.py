@@ -108,7 +108,7 @@ def killed(kind: str, server: Any, folder: Path, work: Workload, kills: int) -> 
     began, sent, counted, amid = time.monotonic(), 0, 0, 0
     for number, rows in enumerate(slices(work.rows, kills + 1)):
         child = follower.start() if number < kills else None
-        before = follower.received()
+        before, wall = follower.received(), time.time()
         sender = threading.Thread(target=server.send, args=(rows,))
         sender.start()
         if child is not None:
@@ -120,7 +120,8 @@ def killed(kind: str, server: Any, folder: Path, work: Workload, kills: int) -> 
             assert child.poll() is None, follower.log.read_text()[-2000:]
             kill(child)
             counted += follower.received() > before
-            amid += (follower.out.with_name("out.partial")).exists()
+            mark = follower.out.with_name("out.partial") / ".building"
+            amid += mark.is_file() and mark.stat().st_mtime >= wall
         sender.join()
         sent += len(rows)
     result = follower.drain(idle=3, seconds=600)
