@@ -10,7 +10,7 @@ from typing import Any
 
 from llmctl import rows, ui
 from llmctl.artifact import Artifact
-from llmctl.errors import InputError
+from llmctl.errors import EmptyError
 from llmctl.rag import changes, filling, keywords, vectors
 from llmctl.rag.collection import FILES, UNITS, Snapshot
 from llmctl.rag.cutting import embedded_text
@@ -62,11 +62,11 @@ def _count(recipe: IngestRecipe, artifact: Artifact) -> None:
     if not documents:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
         what = f"none of its {dropped} documents can be used ({reasons})" if dropped else ""
-        raise InputError(
+        raise EmptyError(
             f"{recipe.source.label()}: {what or 'holds no documents'}; {_wanted(recipe)}"
         )
     if not chunks:
-        raise InputError(f"{recipe.source.label()}: no text is left to cut; check `cleaners`")
+        raise EmptyError(f"{recipe.source.label()}: no text is left to cut; check `cleaners`")
     if not parents:
         (folder / "parents.jsonl").unlink()
         del artifact.rows["parents.jsonl"]

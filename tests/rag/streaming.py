@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cheap
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -63,12 +61,11 @@ class Follower:
         source = {"kind": "stream", "stream": stream, "ledger": str(self.ledger), **keys}
         recipe = {
             "stage": "ingest", "out": str(self.out), "source": source,
-            "embedder": "hashing",
+            "embedder": {"kind": "hashing", "dimensions": 64},
         }  # fmt: skip
         self.recipe = folder / "recipe.yaml"
         self.recipe.write_text(json.dumps(recipe))
-        plugin = cheap.install(folder / "plugin")
-        path = os.pathsep.join([str(plugin), str(ROOT), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.environment = {**os.environ, "PYTHONPATH": path, url[0]: url[1]}
         self.log = folder / "log"
 
