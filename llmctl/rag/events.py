@@ -14,7 +14,6 @@ import base64
 import binascii
 import hashlib
 import json
-import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -104,21 +103,23 @@ def _plain(value: object) -> str:
 
 
 def parts_of(
-    recipe: IngestRecipe, event: Event, root: Path | None
+    recipe: IngestRecipe, event: Event, root: Path | None, scratch: Path
 ) -> tuple[list[Part], Unreadable | None]:
     """The documents of an upsert, read by the recipe's readers, and what of it cannot be read.
 
-    Raises Unreadable when there is no document in it at all.
+    The content lies in the file `scratch` while it is read. Raises Unreadable when there is no
+    document in it at all.
     """
     if event.content == "path":
         return _read(recipe, event, _inside(root, event.value))
     if event.content == "text" and not event.value.strip():
         raise Unreadable("no_text", f"{event.uri}: the text is empty")
     data = event.value.encode("utf-8", "replace") if event.content == "text" else _decoded(event)
-    with tempfile.TemporaryDirectory(prefix="llmctl-") as folder:
-        path = Path(folder) / "content"
-        path.write_bytes(data)
-        return _read(recipe, event, path)
+    scratch.write_bytes(data)
+    try:
+        return _read(recipe, event, scratch)
+    finally:
+        scratch.unlink()
 
 
 def _read(recipe: IngestRecipe, event: Event, path: Path) -> tuple[list[Part], Unreadable | None]:

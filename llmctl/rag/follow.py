@@ -33,6 +33,8 @@ WAIT = 0.25
 """Seconds of waiting for messages before signals, snapshots and idleness are looked at."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the first and between later attempts to reach a server."""
+CONTENT = "content"
+"""File beside the ledger that holds the content of one message while it is read."""
 TELL = 10.0
 """Seconds between two lines of progress."""
 SHARE = 4
@@ -154,7 +156,9 @@ class Follower:
         try:
             event = event_of(message.body, self.recipe.max_bytes)
             if event.op == "upsert":
-                parts, error = parts_of(self.recipe, event, self.source.stream.root)
+                parts, error = parts_of(
+                    self.recipe, event, self.source.stream.root, self.ledger.folder / CONTENT
+                )
         except Unreadable as unreadable:
             error = unreadable
         if not live.still(message):

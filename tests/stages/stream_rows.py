@@ -40,7 +40,7 @@ def follower(built: SimpleNamespace, **state: Any) -> Any:
     """A follower whose ledger is empty and whose snapshots do nothing."""
     from llmctl.rag.follow import Follower, Stop
 
-    ledger = SimpleNamespace(revision=1, export_dead=lambda: 0)
+    ledger = SimpleNamespace(revision=1, folder=Path(), export_dead=lambda: 0)
     return Follower(built.recipe, ledger, lambda: None, Stop(), **state)  # type: ignore[arg-type]
 
 
