@@ -6,7 +6,9 @@ refused, and XML may neither declare entities nor nest without end.
 
 from __future__ import annotations
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,11 @@ BEGINNINGS = {
 }
 
 
+BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError, OSError,
+          NotImplementedError, RuntimeError, ValueError)  # fmt: skip
+"""What zipfile answers a damaged file with, depending on where the damage is."""
+
+
 def looks_like(data: bytes) -> str:
     """What a file begins like, for people."""
     for beginning, name in BEGINNINGS.items():
@@ -58,7 +65,7 @@ def package(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as opened:
             _check(opened, path.stat().st_size)
             yield opened
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zipfile.LargeZipFile) as error:
+    except BROKEN as error:
         detail = f"not a whole ZIP package: {looks_like(head)} ({error})"
         raise Unreadable("broken_package", detail[:200]) from None
 

@@ -270,6 +270,9 @@ ROWS: dict[str, Any] = {
             "docx", "pptx", "xlsx", "csv", "json", "parquet", "rst", "epub", "email", "code"
         )
     },
+    "readers[docling].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
+    "readers[docling].ocr": (True, lambda built: built.reader.settings()["do_ocr"]),
+    "readers[docling].max_pages": (3, max_pages),
     "readers[pptx].notes": (False, slides),
     "readers[xlsx].per": (
         "row", of_reader("a.xlsx"), ["S!row=2: a: 1\nb: 2", "S!row=3: a: 3\nb: 4"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
@@ -14,6 +15,9 @@ from pydantic import Field
 from llmctl.rag.fields import Fields, columns, sentence
 from llmctl.rag.packages import package, properties, refuse_doctype
 from llmctl.rag.readers.base import Parsed, Reader, Unreadable
+
+BROKEN = (KeyError, ValueError, TypeError, AttributeError, IndexError, SyntaxError, OSError,
+          EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 class XlsxReader(Reader):
@@ -58,8 +62,7 @@ class XlsxReader(Reader):
                         yield each
             finally:
                 book.close()
-        except (KeyError, ValueError, TypeError, AttributeError, IndexError, SyntaxError,
-                OSError, zipfile.BadZipFile, EOFError) as error:  # fmt: skip
+        except BROKEN as error:
             # openpyxl answers a damaged workbook with whichever exception its parser meets
             what = (str(error).splitlines() or [""])[0]
             raise Unreadable("broken_xlsx", f"{type(error).__name__}: {what}"[:200]) from None
