@@ -141,7 +141,7 @@ class Ranking:
         keys = list(ids)
         vectors = None
         if keys and (part.mode == "hybrid" or part.smoothing or part.diversity):
-            vectors = self.retriever.store.vectors(keys)
+            vectors = self.retriever.vectors(keys)
         found: list[Any] = []
         if part.mode != "bm25":
             cosine = {each.id: each.score for each in near}
@@ -267,7 +267,7 @@ class Ranking:
         ranked = self.searched(asked)
         vectors = ranked.vectors
         if vectors is None:
-            vectors = self.retriever.store.vectors(ranked.ids)
+            vectors = self.retriever.vectors(ranked.ids)
         return ranked.ids, ranked.scores, vectors
 
     def fields(self) -> dict[str, Any]:

@@ -135,6 +135,29 @@ class Retriever:
             found.setdefault(chunk["document_id"], []).append((chunk["start"], chunk["end"]))
         return {document: sorted(spans) for document, spans in found.items()}
 
+    @cached_property
+    def _rows(self) -> tuple[dict[str, int], np.ndarray] | None:
+        """(id -> row, vectors) of vectors.npy, whose row i is line i of chunks.jsonl."""
+        import numpy as np
+
+        file = self.folder / "vectors.npy"
+        if not file.is_file():
+            return None
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+        return {key: row for row, key in enumerate(self.chunks)}, found
+
+    def vectors(self, ids: Sequence[str]) -> np.ndarray:
+        """The vectors of chunks, shape (ids, dimensions): from the file where there is one.
+
+        A store gives them too, but in several milliseconds instead of a fraction of one.
+        """
+        import numpy as np
+
+        if self._rows is None:
+            return self.store.vectors(ids)
+        place, all_ = self._rows
+        return np.asarray(all_[[place[key] for key in ids]], dtype=np.float32)
+
     def ask(self, query: str, k: int = 5) -> list[Hit]:
         """The k best chunks by the default retrieval, best first."""
         if k < 1:

@@ -16,7 +16,7 @@ def asked(
     instruction: str,
     text: str,
     schema: dict[str, Any],
-    max_tokens: int = 256,
+    max_tokens: int = 128,
 ) -> dict[str, Any]:
     """The model's answer; one that was cut, is no JSON or lacks a field is an error."""
     if session is None:
@@ -41,7 +41,7 @@ def lines_schema(name: str, most: int) -> dict[str, Any]:
         "properties": {
             name: {
                 "type": "array",
-                "items": {"type": "string", "minLength": 1, "maxLength": 400},
+                "items": {"type": "string", "minLength": 1},
                 "minItems": 1,
                 "maxItems": most,
             }
@@ -51,11 +51,14 @@ def lines_schema(name: str, most: int) -> dict[str, Any]:
     }
 
 
-def text_schema(name: str, characters: int = 600) -> dict[str, Any]:
-    """An object with one text under `name`."""
+def text_schema(name: str) -> dict[str, Any]:
+    """An object with one text under `name`; its length is bounded by `max_tokens` alone.
+
+    (A `maxLength` of hundreds becomes a grammar that slows llama.cpp down by orders.)
+    """
     return {
         "type": "object",
-        "properties": {name: {"type": "string", "minLength": 1, "maxLength": characters}},
+        "properties": {name: {"type": "string", "minLength": 1}},
         "required": [name],
         "additionalProperties": False,
     }

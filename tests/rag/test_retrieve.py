@@ -128,6 +128,15 @@ def test_the_parts_make_the_score(store: Retriever) -> None:
     assert "smoothing" not in [step["step"] for step in few.trace]
 
 
+def test_vectors_of_the_file_are_those_of_the_store(tmp_path: Path) -> None:
+    one = shelf(tmp_path)
+    plain = find(one, "the filter of the oven", k=11)
+    np.save(tmp_path / "vectors.npy", one.store.all)  # type: ignore[attr-defined]
+    two = shelf(tmp_path)
+    two.store.vectors = None  # type: ignore[assignment,method-assign]
+    assert find(two, "the filter of the oven", k=11).hits == plain.hits
+
+
 def test_filters_before_and_after(store: Retriever) -> None:
     query = "the filter is cleaned"
     before = find(store, query, filter="title = 'oven'")

@@ -32,7 +32,7 @@ class HydeTransform(Transform):
         """One model call and one text to embed; the words that are searched stay the user's."""
         import numpy as np
 
-        schema = text_schema("passage", 4 * self.max_tokens)
+        schema = text_schema("passage")
         answer = ask(
             tools.session, self.instruction, asked.question, schema, max_tokens=self.max_tokens + 16
         )

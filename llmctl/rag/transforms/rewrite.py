@@ -27,6 +27,6 @@ class RewriteTransform(Transform):
 
     def apply(self, asked: Asked, tools: Tools) -> Asked:
         """One model call."""
-        answer = ask(tools.session, self.instruction, asked.question, text_schema("query", 300))
+        answer = ask(tools.session, self.instruction, asked.question, text_schema("query"))
         query = Query(str(answer["query"]).strip() or asked.question)
         return asked.also(query) if self.keep else replace(asked, queries=(query,))

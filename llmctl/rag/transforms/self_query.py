@@ -79,7 +79,7 @@ def _schema(names: list[str]) -> dict[str, Any]:
         "properties": {
             "field": {"enum": names},
             "sign": {"enum": list(SIGNS)},
-            "value": {"type": "string", "minLength": 1, "maxLength": 100},
+            "value": {"type": "string", "minLength": 1},
         },
         "required": ["field", "sign", "value"],
         "additionalProperties": False,

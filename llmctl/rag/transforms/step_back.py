@@ -26,5 +26,5 @@ class StepBackTransform(Transform):
 
     def apply(self, asked: Asked, tools: Tools) -> Asked:
         """One model call."""
-        answer = ask(tools.session, self.instruction, asked.question, text_schema("question", 300))
+        answer = ask(tools.session, self.instruction, asked.question, text_schema("question"))
         return asked.also(Query(str(answer["question"]), self.weight))
