@@ -63,6 +63,25 @@ def test_a_killed_run_from_the_web_goes_on_where_it_was(tmp_path: Path) -> None:
     site.server.server_close()
 
 
+def test_a_second_run_takes_over_the_pages_that_did_not_change(tmp_path: Path) -> None:
+    from test_web_sources import Site
+
+    site = Site()
+    urls = [site.html(f"/{n}", f"Page number {n} tells of pump {n}.") for n in range(5)]
+    source = {"kind": "urls", "urls": urls, "delay": 0, "allow_private": True}
+    recipe = written(tmp_path, source, embedder="hashing")
+    run_recipe("ingest", recipe, Options())
+    site.html("/2", "This page has other words than before.")
+    del site.pages["/4"]
+    metrics = run_recipe("ingest", recipe, Options())["metrics"]
+    site.server.shutdown()
+    site.server.server_close()
+    moved = {word: metrics[f"documents_{word}"] for word in ("changed", "removed", "unchanged")}
+    assert moved == {"changed": 1, "removed": 1, "unchanged": 3}
+    [dropped] = read(tmp_path / "out" / "dropped.jsonl")
+    assert (dropped["uri"], dropped["reason"]) == (urls[4], "http_status")
+
+
 def test_rows_of_a_database_can_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sqlalchemy")
     from llmctl.search import search
