@@ -12,6 +12,7 @@ from llmctl import rows, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import EmptyError
 from llmctl.rag import changes, filling, keywords, vectors
+from llmctl.rag.cleaners.base import counted
 from llmctl.rag.collection import FILES, UNITS, Snapshot
 from llmctl.rag.cutting import embedded_text
 from llmctl.rag.metadata import Described
@@ -49,7 +50,7 @@ def run(recipe: IngestRecipe, artifact: Artifact) -> None:
 
 def _count(recipe: IngestRecipe, artifact: Artifact) -> None:
     """Sum up units.jsonl; an artifact in which nothing can be found is an error."""
-    folder, removed = artifact.folder, Counter({each.kind: 0 for each in recipe.cleaners})
+    folder, removed = artifact.folder, Counter[str]()
     numbers, cuts, characters, units = [0] * len(FILES), 0, 0, 0
     for row in rows.read(folder / UNITS):
         numbers = [n + each for n, each in zip(numbers, row["rows"], strict=True)]
@@ -74,7 +75,7 @@ def _count(recipe: IngestRecipe, artifact: Artifact) -> None:
         "documents": documents,
         "chunks": chunks,
         "characters": characters,
-        "characters_removed": dict(removed),
+        **counted(recipe.cleaners, removed),
         "chunks_cut_by_embedder": cuts,
         "dimensions": int(vectors.mapped(folder / vectors.NAME).shape[1]),
     }

@@ -76,6 +76,11 @@ def test_files_become_chunks_that_can_be_filtered(llmctl: Run, tmp_path: Path) -
     }  # fmt: skip
     assert told["updated"]["type"] == "date" and told["updated"]["min"] == "2023-01-01"
     assert told["external_id"]["values"] == ["17"]
+    counts = json.loads((out / "manifest.json").read_text())["metrics"]["found_by_cleaners"]
+    assert counts == {
+        "boilerplate.phrases": 1, "language.en": 3, "personal_data.email": 1,
+        "personal_data.phone": 1, "dates.undated": 1,
+    }  # fmt: skip
     whole = "\n".join(row["text"] for row in documents.values())
     assert "[EMAIL]" in whole and "[PHONE]" in whole and "helpful" not in whole
 
