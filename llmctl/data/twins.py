@@ -167,7 +167,7 @@ def _near(keys: Ids, scores: Scores, fixed: int, threshold: float) -> Ids:
 
 def components(rows: int, x: Ids, y: Ids) -> Ids:
     """The smallest row of each row's connected component."""
-    parent = list(range(rows))
+    parent = array("q", range(rows))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -179,4 +179,6 @@ def components(rows: int, x: Ids, y: Ids) -> Ids:
         a, b = root(a), root(b)
         if a != b:
             parent[max(a, b)] = min(a, b)
-    return np.array([root(i) for i in range(rows)], np.int64)
+    for i in range(rows):
+        parent[i] = root(i)
+    return np.array(parent, np.int64)

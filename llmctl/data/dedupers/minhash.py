@@ -21,7 +21,7 @@ from llmctl.data.twins import Floats, Pairs
 Threshold = Annotated[float, Field(gt=0, le=1)]
 COMPARED = 1 << 14
 """Pairs of signatures compared at a time (16 MB)."""
-BULK = 1 << 26
+BULK = 1 << 24
 """Bytes of text whose shingle sets are held together when memory is short."""
 
 
