@@ -97,7 +97,7 @@ def check(recipe: DedupRecipe, entries: Entries, rows: Rows, artifact: Artifact)
     leaks = Leaks(np.zeros(len(entries), bool))
     if recipe.decontaminate is None:
         return leaks
-    leaks.benchmarks = list(chain.from_iterable(map(read, recipe.decontaminate.parts())))
+    leaks.benchmarks = list(chain.from_iterable(map(read, recipe.decontaminate.benchmarks)))
     items = [text for each in leaks.benchmarks for text in each.texts]
     ids = np.arange(rows.fixed, len(entries))
     ui.note(f"looking for {len(items)} items of {len(leaks.benchmarks)} benchmarks")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from llmctl.data.dedupers.base import Deduper
 from llmctl.data.detectors.base import Detector
@@ -59,6 +61,19 @@ class Benchmark(Part):
         "prompt, text or the user's messages, whichever is there.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """A path alone is its `data`."""
+        return {"data": value} if isinstance(value, str | Path) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """A path, or the mapping."""
+        return {"anyOf": [{"type": "string", "format": "path"}, handler(core)]}
+
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
         if self.data is None and self.task is None:
@@ -77,7 +92,7 @@ class Benchmark(Part):
 class Decontaminate(Part):
     """Benchmarks that may not stand in the data, and how they are looked for."""
 
-    benchmarks: list[Path | Benchmark] = Field(
+    benchmarks: list[Benchmark] = Field(
         min_length=1,
         description="Files and folders of items, or mappings with `data`, `task`, `recipe`.",
     )
@@ -86,12 +101,6 @@ class Decontaminate(Part):
         min_length=1,
         description="How items are found; a row goes when one rule drops it.",
     )
-
-    def parts(self) -> list[Benchmark]:
-        """The benchmarks in their long form."""
-        return [
-            Benchmark(data=each) if isinstance(each, Path) else each for each in self.benchmarks
-        ]  # fmt: skip
 
 
 class DedupRecipe(Recipe):
@@ -183,7 +192,7 @@ class DedupRecipe(Recipe):
         """The rows, and what they are compared with."""
         found: dict[str, Path | str] = {**self.files()}
         found |= {f"against.{i}": path for i, path in enumerate(self.against)}
-        for i, each in enumerate(self.decontaminate.parts() if self.decontaminate else ()):
+        for i, each in enumerate(self.decontaminate.benchmarks if self.decontaminate else ()):
             key = f"decontaminate.benchmarks.{i}"
             if each.data is not None:
                 found[key] = each.data

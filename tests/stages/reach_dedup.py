@@ -33,7 +33,7 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     methods = {each.kind: each for each in recipe.methods}
     minhash = methods.get("minhash")
     ranked = {"id": "a", "text": "a b", "meta": {"when": "2026-01-01", "n": 3, "m": 4}}
-    parts = recipe.decontaminate.parts() if recipe.decontaminate else []
+    parts = recipe.decontaminate.benchmarks if recipe.decontaminate else []
     every = np.arange(1)
 
     def hits(rows: list[str], items: list[str] | None = None) -> Any:
@@ -150,7 +150,7 @@ ROWS: dict[str, Any] = {
     ),
     "decontaminate.benchmarks.task": (
         "arc_easy",
-        lambda b: b.recipe.decontaminate.parts()[0].task,
+        lambda b: b.recipe.decontaminate.benchmarks[0].task,
     ),
     "decontaminate.benchmarks.name": ("n", lambda b: b.items().name, "n"),
     "decontaminate.benchmarks.fields": (

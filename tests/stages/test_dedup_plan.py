@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from llmctl.artifact import Artifact, Input
 from llmctl.data.entries import Entry, collected
 from llmctl.data.verdicts import judge
-from llmctl.errors import InputError
+from llmctl.errors import InputError, MissingError
 from llmctl.schema.dedup import DedupRecipe
 from llmctl.stages.dedup import run
 
@@ -249,6 +249,13 @@ def test_a_folder_of_texts_is_rows(tmp_path: Path) -> None:
     (folder / "broken.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"broken\.txt: not UTF-8 text"):
         deduped(tmp_path / "o", data=folder)
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")
+def test_a_cluster_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    data = jsonl(tmp_path / "rows.jsonl", some_rows(3))
+    with pytest.raises(MissingError, match=r"nothing answers at 127\.0\.0\.1:1 .*ray start"):
+        deduped(tmp_path / "out", data=data, runner={"kind": "ray", "address": "127.0.0.1:1"})
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
@@ -45,6 +47,19 @@ class RayRunner(Runner):
             return {"address": self.address, "log_to_driver": False}
         return {**quiet, "num_cpus": self.workers or len(os.sched_getaffinity(0))}
 
+    def _answers(self) -> None:
+        """Ray itself waits minutes for a cluster that is not there."""
+        found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:(\d+)", self.address or "")
+        if found is None:
+            return
+        try:
+            socket.create_connection((found[1], int(found[2])), timeout=5).close()
+        except (OSError, OverflowError) as error:
+            raise MissingError(
+                f"runner: nothing answers at {self.address} ({error}); "
+                "start a cluster with `ray start --head`"
+            ) from None
+
     @contextmanager
     def started(self) -> Iterator[object]:
         """Connect; a cluster that was started for the run ends with it."""
@@ -52,6 +67,7 @@ class RayRunner(Runner):
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         import ray
 
+        self._answers()
         own = not ray.is_initialized()
         if own:
             try:
