@@ -26,6 +26,7 @@ import numpy as np
 from llmctl import rows
 from llmctl.evaluation.relevance import ndcg
 from llmctl.rag import keywords
+from llmctl.rag.collection import Snapshot
 from llmctl.rag.embedders.base import Embedder
 from llmctl.rag.retrieve import Retriever
 from llmctl.rag.stores.base import Store
@@ -112,7 +113,8 @@ def store(folder: Path, source: Any, settings: Keywords | None) -> Iterator[Retr
         (folder / "store").mkdir(parents=True)
         rows.write_jsonl(folder / "chunks.jsonl", chunks)
         keywords.build(folder / "keywords", zip(source.ids, source.texts, strict=True), settings)
-        chroma.build(folder / "store", chunks, source.vectors)
+        np.save(folder / "vectors.npy", source.vectors.astype(np.float32))
+        chroma.write(folder / "store", Snapshot(folder, "bench"), lambda count: None)
         (folder / "done").touch()
     with ExitStack() as stack:
         found = stack.enter_context(chroma.open(folder / "store"))

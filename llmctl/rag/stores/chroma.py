@@ -35,12 +35,13 @@ class Opened:
 
     def __init__(self, collection: Any) -> None:
         self.collection = collection
+        self._count = collection.count()  # asked once: it takes as long as the search itself
 
     def near(
         self, vector: np.ndarray, k: int, allowed: Collection[str] | None = None
     ) -> list[Near]:
         """The k nearest; Chroma gives 1 - cosine."""
-        count = min(k, self.collection.count() if allowed is None else len(allowed))
+        count = min(k, self._count if allowed is None else len(allowed))
         if count == 0:
             return []
         found = self.collection.query(
