@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llmctl.schema.training import TrainingRecipe
+from llmctl.tuning.base import Task
+
+CAUSAL_ONLY = ("loss_on", "packing", "lora", "too_long", "gradient_checkpointing")
+"""Keys that say nothing to an encoder: its rows are one text each, cut at `max_length`."""
 
 
 class SftRecipe(TrainingRecipe):
-    """Supervised fine-tuning: conversations in, an adapter and a merged model out."""
+    """Supervised fine-tuning: rows in, a tuned model out."""
 
     stage: Literal["sft"] = Field(description="Names the stage.")
+    task: Task = Field(
+        default_factory=lambda: Task.of("causal"),
+        description="What the model learns: causal (to write) or embedding (to find).",
+    )
     method: Literal["lora", "full"] = Field(
-        "lora", description="Train a small adapter, or every weight of the model."
+        "lora",
+        description="Train a small adapter, or every weight of the model. Tasks other than causal "
+        "train every weight.",
     )
     loss_on: Literal["assistant", "all"] = Field(
         "assistant",
@@ -26,3 +36,14 @@ class SftRecipe(TrainingRecipe):
         description="Fill each sequence with several rows, none of which sees another; off, rows "
         "are padded to the longest of their batch.",
     )
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        if self.task.kind == "causal":
+            return self
+        for key in CAUSAL_ONLY:
+            if key in self.model_fields_set:
+                raise ValueError(f"{key} is a key of task causal, not of {self.task.kind}; drop it")
+        if "method" in self.model_fields_set and self.method == "lora":
+            raise ValueError(f"task {self.task.kind} trains every weight; write method: full")
+        return self

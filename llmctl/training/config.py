@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from peft import LoraConfig
@@ -15,6 +15,9 @@ from llmctl.schema.dpo import DpoRecipe
 from llmctl.schema.parts import Lora
 from llmctl.schema.sft import SftRecipe
 from llmctl.schema.training import TrainingRecipe
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformerTrainingArguments
 
 
 def on_gpu() -> bool:
@@ -75,6 +78,33 @@ def sft_config(recipe: SftRecipe, folder: Path) -> SFTConfig:
         **_arguments(recipe, folder),
         packing=recipe.packing,
         packing_strategy="bfd",  # whole rows only: none is cut to fill a pack
+    )
+
+
+ENCODER_SKIPS = ("max_length", "gradient_checkpointing")
+"""Settings of language models; an encoder's length is set on the model."""
+
+
+def encoder_arguments(recipe: SftRecipe, folder: Path) -> dict[str, Any]:
+    """What the trainers of embedding models, rerankers and classifiers share."""
+    found = _arguments(recipe, folder)
+    return {key: value for key, value in found.items() if key not in ENCODER_SKIPS}
+
+
+def embedding_config(
+    recipe: SftRecipe, folder: Path, prompts: dict[str, str]
+) -> SentenceTransformerTrainingArguments:
+    """The trainer's settings for task embedding; `prompts` are the model's own."""
+    from sentence_transformers import SentenceTransformerTrainingArguments
+    from sentence_transformers.base.sampler import BatchSamplers
+
+    document = prompts.get("document") or prompts.get("passage") or ""
+    columns = {"anchor": prompts.get("query", ""), "positive": document}
+    columns |= {f"negative_{n}": document for n in range(1, 17)}
+    return SentenceTransformerTrainingArguments(
+        **encoder_arguments(recipe, folder),
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        prompts=columns if any(columns.values()) else None,
     )
 
 

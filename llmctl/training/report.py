@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from llmctl import ui
 from llmctl.artifact import Artifact
 from llmctl.report.html import Report
 
@@ -22,15 +24,22 @@ def write(
     artifact: Artifact,
     steps: Sequence[dict[str, Any]],
     pieces: Sequence[tuple[str, str]],
+    examples: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Write report.html: what came out, the curves, and the first row token by token."""
+    """Write report.html: what came out, the curves, and the first row token by token.
+
+    `examples` are (heading, text) of rows that are no tokens: pairs, or texts with a label.
+    """
     page = Report(title)
     page.facts(artifact.summary)
     for key, heading, unit in CURVES:
         points = [(row["step"], row[key]) for row in steps if key in row]
         if points:
             page.lines(heading, {key: points}, "optimizer step", unit)
-    page.tokens("The first row as the model sees it", list(pieces))
+    if pieces:
+        page.tokens("The first row as the model sees it", list(pieces))
+    if examples:
+        page.examples("The first rows", list(examples))
     page.heading("All figures")
     page.table(
         ["figure", "value"],
@@ -41,3 +50,52 @@ def write(
 
 def _shown(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def compare_ranks(
+    artifact: Artifact, before: Sequence[float], after: Sequence[float], seed: int
+) -> None:
+    """nDCG@10 and MRR from the rank of each query's one right text, and their paired change."""
+    discounts = [[_discount(rank) for rank in each] for each in (before, after)]
+    compare(artifact, "ndcg@10", *discounts, seed)
+    compare(artifact, "mrr", [1 / rank for rank in before], [1 / rank for rank in after], seed)
+
+
+def _discount(rank: float) -> float:
+    """nDCG@10 of a query with one right text (Jarvelin and Kekalainen 2002)."""
+    return 1 / math.log2(rank + 1) if rank <= 10 else 0.0
+
+
+def compare(
+    artifact: Artifact, name: str, before: Sequence[float], after: Sequence[float], seed: int
+) -> None:
+    """A measure of each held-out row before and after; warns when it did not rise.
+
+    The interval of the change is a paired bootstrap's at 95 %.
+    """
+    from llmctl.evaluation import statistics
+
+    if len(after) < 2:
+        ui.warn("fewer than two held-out rows: the effect of the training was not measured")
+        artifact.summary.append((f"held-out {name}", "not measured"))
+        return
+    first, last = statistics.estimate(before), statistics.estimate(after)
+    change = statistics.difference(before, after)
+    each = [b - a for a, b in zip(before, after, strict=True)]
+    low, high = statistics.bootstrap(each, 0.95, seed=seed)
+    artifact.metrics |= {
+        f"{name}_before": first.value,
+        f"{name}_before_se": first.se,
+        f"{name}_after": last.value,
+        f"{name}_after_se": last.se,
+        f"{name}_diff": change.value,
+        f"{name}_diff_low": low,
+        f"{name}_diff_high": high,
+    }
+    artifact.summary += [
+        (f"held-out {name} before", str(first)),
+        (f"held-out {name} after", str(last)),
+        ("paired difference", f"{change}, 95 % between {low:+.4f} and {high:+.4f}"),
+    ]
+    if low <= 0:
+        ui.warn(f"held-out {name} did not rise beyond its error: {low:+.4f} to {high:+.4f}")

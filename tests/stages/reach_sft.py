@@ -53,7 +53,47 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
         ]
     }
     built.tokens = data.tokens_of(tiny_tokenizer(), row, "here", recipe.loss_on)
+    built.task = type(recipe.task)
+    if recipe.task.kind == "embedding":
+        embedding(recipe, built, tmp_path)
     return built
+
+
+def embedding(recipe: Any, built: SimpleNamespace, tmp_path: Path) -> None:
+    """The pairs, the negatives that are mined for them, and the loss, with a model of letters."""
+    import numpy as np
+    from torch import nn
+
+    from llmctl.artifact import Artifact
+    from llmctl.training import embedding as training
+    from llmctl.training import pairs
+
+    class Letters(nn.Sequential):
+        def encode_document(self, texts: list[str], **_: Any) -> Any:
+            counts = np.array([[t.lower().count(c) for c in "abcdefghij"] for t in texts], float)
+            return (counts + 0.01) / np.linalg.norm(counts + 0.01, axis=1, keepdims=True)
+
+        encode_query = encode_document
+
+    texts = [
+        f"{'abcdefghij'[i]} is word number {i}. And {'jihgfedcba'[i]} is there too."
+        for i in range(10)
+    ]
+    rows = [{"text": t, "meta": {"title": t[:17]}, "document_id": t} for t in texts]
+    file = tmp_path / "chunks.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = recipe.data.model_copy(update={"train": file})
+    built.pairs = pairs.read(data, recipe.task.queries, recipe.seed, Artifact(tmp_path))
+    built.mined, built.hard = training.mined(
+        Letters(nn.Identity()),
+        built.pairs,
+        recipe.task.negatives,
+        recipe.seed,
+        tmp_path / "scratch",
+    )
+    built.loss = type(training.loss_of(model, recipe, recipe.task)).__name__
+    large = recipe.model_copy(update={"batch_size": 512})
+    built.mini = training.loss_of(model, large, recipe.task).mini_batch_size
 
 
 SHARED: dict[str, Any] = {
@@ -96,6 +136,13 @@ SHARED: dict[str, Any] = {
 }
 
 ROWS = SHARED | {
+    "task": ("embedding", lambda built: built.task.__name__, "EmbeddingTask"),
+    "task[embedding].queries": (["title"], lambda built: len(built.pairs), 10),
+    "task[embedding].negatives.count": (3, lambda built: len(built.mined[0].negatives)),
+    "task[embedding].negatives.mined_by": (["bm25"], lambda built: built.hard, 0),
+    "task[embedding].negatives.depth": (1, lambda built: built.hard, 0),
+    "task[embedding].negatives.margin": (0.99, lambda built: built.hard, 0),
+    "task[embedding].mini_batch": (7, lambda built: built.mini),
     "method": ("full", lambda built: built.lora, None),
     "loss_on": ("all", lambda built: all(built.tokens.trained), True),
     "packing": (False, lambda built: built.args.packing),

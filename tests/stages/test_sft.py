@@ -82,7 +82,7 @@ def test_the_saved_model_has_the_loss_that_was_measured(tiny_model: Path, tmp_pa
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from llmctl.artifact import Artifact
-    from llmctl.stages.sft import tokens
+    from llmctl.training.causal import tokens
 
     made = recipe("sft", tiny_model, CHAT)
     artifact = run(made, tmp_path / "a")

@@ -1,0 +1,151 @@
+"""Conversations -> an adapter and a merged model, with the held-out loss before and after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmctl import ui
+from llmctl.artifact import Artifact
+from llmctl.errors import InputError
+from llmctl.schema.sft import SftRecipe
+
+if TYPE_CHECKING:
+    from llmctl.training.data import Tokens
+
+
+def tune(recipe: SftRecipe, artifact: Artifact) -> None:
+    """Tune the recipe's model; the artifact has model/, adapter/, metrics.jsonl and report.html."""
+    from llmctl import modelref
+    from llmctl.training import callbacks, measure, model, report, xray
+
+    source = modelref.hf_folder(recipe.model)
+    policy, tokenizer = model.load(source, recipe.gradient_checkpointing)
+    train, held = tokens(recipe, artifact, tokenizer)
+    pieces = xray.classes(train[0], set(tokenizer.all_special_ids))
+    xray.show(f"row {train[0].id}, {len(train[0].ids)} tokens", pieces)
+    if recipe.packing and len(train) > 1:
+        model.check_packing(policy, train[0].ids, train[1].ids)
+
+    kept = artifact.scratch / "before.json"
+    before = measure.remembered(kept) or measure.remember(kept, losses(policy, held, "loss before"))
+    trainer = build_trainer(recipe, artifact, policy, tokenizer, train)
+    steps = callbacks.train(
+        trainer, artifact.scratch / "checkpoints", artifact.path("metrics.jsonl")
+    )
+
+    tuned = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    dtype = model.stored_dtype(source)
+    if recipe.method == "lora":
+        model.save_adapter(tuned, artifact, recipe.model)
+        tuned, gap = model.merged(tuned, train[0].ids, dtype)
+        artifact.metrics["merge_logit_error"] = gap
+    else:
+        tuned = model.rounded(tuned, dtype)
+    after = losses(tuned, held, "loss after")
+    form = "merged" if recipe.method == "lora" else "full"
+    model.save(tuned, tokenizer, artifact, dtype, recipe.model, form)
+    _compare(artifact, before, after)
+    artifact.metrics["steps"] = trainer.state.global_step
+    artifact.metrics["train_loss"] = steps[-1]["loss"]
+    report.write(f"sft: {recipe.model}", artifact, steps, pieces)
+
+
+def tokens(
+    recipe: SftRecipe, artifact: Artifact, tokenizer: Any
+) -> tuple[list[Tokens], list[Tokens]]:
+    """(rows to learn from, rows to measure with) as tokens; writes dropped.jsonl."""
+    from llmctl.training import data
+
+    rows, held_rows = data.split(recipe.data, recipe.seed, artifact)
+    if any("messages" in row for _, row in rows):
+        data.check_template(tokenizer, recipe.model)
+    encoded = (data.tokens_of(tokenizer, row, where, recipe.loss_on) for where, row in rows)
+    train, dropped, cut = data.shortened(encoded, recipe.max_length, recipe.too_long)
+    held_encoded = (
+        data.tokens_of(tokenizer, row, where, recipe.loss_on) for where, row in held_rows
+    )
+    held, _, _ = data.shortened(held_encoded, recipe.max_length, recipe.too_long)
+    artifact.write_jsonl("dropped.jsonl", dropped)
+    artifact.dropped.update(row["reason"] for row in dropped)
+    if not train:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
+        raise InputError(
+            f"{recipe.data.train}: no row has a token to learn from ({reasons}); check that the "
+            f"rows have assistant turns and fit in max_length {recipe.max_length}"
+        )
+    learnt, all_of_them = sum(row.targets for row in train), sum(len(row.ids) for row in train)
+    artifact.metrics |= {
+        "train_rows": len(train),
+        "rows_truncated": cut,
+        "train_tokens": all_of_them,
+        "trained_tokens": learnt,
+        "held_out_rows": len(held),
+    }
+    if cut:
+        ui.warn(f"{cut} rows were cut to {recipe.max_length} tokens and lost their end of turn")
+    if dropped:
+        ui.warn(f"{len(dropped)} of {len(rows)} rows were left out, see dropped.jsonl")
+    artifact.summary.append(
+        ("rows", f"{len(train)}, {learnt} of {all_of_them} tokens learnt, {len(dropped)} left out")
+    )
+    return train, held
+
+
+def build_trainer(
+    recipe: SftRecipe, artifact: Artifact, policy: Any, tokenizer: Any, train: list[Tokens]
+) -> Any:
+    """TRL's trainer with our tokens and labels; it adds the adapter to `policy`."""
+    from datasets import Dataset
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from llmctl.training import config
+
+    return SFTTrainer(
+        model=policy,
+        args=config.sft_config(recipe, artifact.scratch / "checkpoints"),
+        train_dataset=Dataset.from_list(
+            [{"input_ids": row.ids, "labels": row.labels} for row in train]
+        ),
+        processing_class=tokenizer,
+        peft_config=config.adapter_of(recipe),
+    )
+
+
+def losses(model: Any, held: list[Tokens], label: str) -> list[tuple[float, int]]:
+    """(summed loss in nats, trained tokens) of each held-out row."""
+    from llmctl.training import measure
+
+    scores = measure.log_probabilities(model, [(row.ids, row.trained) for row in held], label)
+    return [(-total, count) for total, count in scores]
+
+
+def _compare(
+    artifact: Artifact, before: list[tuple[float, int]], after: list[tuple[float, int]]
+) -> None:
+    """Held-out loss per trained token before and after, and their paired difference."""
+    from llmctl.training.measure import ratio
+
+    if len(after) < 2:
+        ui.warn("fewer than two held-out rows: the effect of the training was not measured")
+        artifact.summary.append(("held-out loss", "not measured"))
+        return
+    weights = [count for _, count in after]
+    first = ratio([total for total, _ in before], weights)
+    last = ratio([total for total, _ in after], weights)
+    change = ratio([b[0] - a[0] for a, b in zip(before, after, strict=True)], weights)
+    artifact.metrics |= {
+        "eval_loss_before": first.value,
+        "eval_loss_before_se": first.error,
+        "eval_loss_after": last.value,
+        "eval_loss_after_se": last.error,
+        "eval_loss_diff": change.value,
+        "eval_loss_diff_se": change.error,
+        "eval_rows": change.n,
+    }
+    artifact.summary += [
+        ("held-out loss before", str(first)),
+        ("held-out loss after", str(last)),
+        ("paired difference", str(change)),
+    ]
+    if change.value > -2 * change.error:
+        ui.warn(f"held-out loss did not fall beyond its error: {change}")

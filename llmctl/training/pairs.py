@@ -1,0 +1,194 @@
+"""Rows -> (query, text) pairs, split by document, with hard negatives.
+
+A row is either a pair (`query`, `positive`, and `negatives` if it has them) or a chunk of an ingest
+artifact (`text`, `document_id`, `meta` with title and headings), from which pairs are made without
+a model: the title, heading or first sentence asks for the text, or one sentence for the rest of it
+(the inverse cloze task of Lee et al. 2019).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from llmctl import rows as files
+from llmctl.artifact import Artifact
+from llmctl.errors import InputError
+from llmctl.records import row_id
+from llmctl.schema.parts import TrainData
+
+SENTENCE = re.compile(r"(?<=[.!?])\s+")
+FEWEST_WORDS = 4
+"""A shorter query or text says too little to be found by."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A query, a text that answers it, and the document that both are from."""
+
+    query: str
+    positive: str
+    document: str
+    group: str
+    """The chunk: pairs of one chunk are never each other's negatives."""
+    negatives: tuple[str, ...] = ()
+
+
+def read(data: TrainData, queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
+    """The pairs of `data.train`; what gives none is counted."""
+    return _pairs(_file(data.train, "train"), queries, seed, artifact)
+
+
+def split(
+    data: TrainData, queries: Sequence[str], seed: int, artifact: Artifact
+) -> tuple[list[Pair], list[Pair], list[str]]:
+    """(pairs to learn from, pairs to measure with, further texts to search among).
+
+    No document is on both sides. The measured pairs have one query each chunk.
+    """
+    train = read(data, queries, seed, artifact)
+    if data.validation is not None:
+        held = _pairs(_file(data.validation, "test"), queries, seed, artifact)
+        seen = {each.document for each in held}
+        known = len(train)
+        train = [each for each in train if each.document not in seen]
+        artifact.dropped["in_held_out"] += known - len(train)
+    else:
+        documents = sorted({each.document for each in train}, key=lambda d: row_id(str(seed), d))
+        back = set(documents[: round(len(documents) * data.hold_out)])
+        held = [each for each in train if each.document in back]
+        train = [each for each in train if each.document not in back]
+    if not train:
+        raise InputError(
+            f"{data.train}: gives no pair to learn from; rows need query and positive,"
+            f" or text with a title, headings or several sentences"
+        )
+    first = list({each.group: each for each in reversed(held)}.values())[::-1]
+    measured = first
+    if len(first) > data.eval_rows:
+        measured = [
+            first[i] for i in sorted(Random(seed).sample(range(len(first)), data.eval_rows))
+        ]
+    texts = dict.fromkeys(each.positive for each in [*first, *one_each(train)])
+    return train, measured, list(texts)
+
+
+def one_each(pairs: Iterable[Pair]) -> list[Pair]:
+    """The first pair of each group."""
+    found: dict[str, Pair] = {}
+    for each in pairs:
+        found.setdefault(each.group, each)
+    return list(found.values())
+
+
+def _file(ref: Path, name: str) -> Path:
+    chunks = ref / "chunks.jsonl"
+    return chunks if chunks.is_file() else files.find(ref, name)
+
+
+def _pairs(path: Path, queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
+    found: dict[tuple[str, str], Pair] = {}
+    for number, row in enumerate(files.read(path), 1):
+        made = list(_of_row(row, queries, seed, f"{path}:{number}"))
+        if not made:
+            artifact.dropped["no_pair"] += 1
+        for pair in made:
+            found.setdefault((pair.query, pair.positive), pair)
+    return list(found.values())
+
+
+def _of_row(row: dict[str, Any], queries: Sequence[str], seed: int, where: str) -> Iterator[Pair]:
+    if "query" in row and "positive" in row:
+        negatives = row.get("negatives") or []
+        texts = [row["query"], row["positive"], *negatives]
+        if not all(isinstance(each, str) and each.strip() for each in texts):
+            raise InputError(f"{where}: query, positive and negatives have to be texts")
+        group = row_id(row["positive"])
+        document = str(row.get("document_id") or group)
+        yield Pair(row["query"], row["positive"], document, group, tuple(negatives))
+        return
+    if not isinstance(row.get("text"), str):
+        raise InputError(f"{where}: is neither a pair (query, positive) nor a chunk (text)")
+    key = str(row.get("id") or row_id(row["text"]))
+    document = str(row.get("document_id") or key)
+    meta = row.get("meta") or {}
+    for kind in queries:
+        made = MAKERS[kind](row["text"].strip(), meta, Random(f"{seed} {key}"))
+        if made is not None and all(len(each.split()) >= FEWEST_WORDS for each in made[1:]):
+            query, text = made
+            if len(query.split()) >= 2:
+                yield Pair(query, text, document, key)
+
+
+def _title(text: str, meta: dict[str, Any], random: Random) -> tuple[str, str] | None:
+    title = str(meta.get("title") or "").strip()
+    return (title, text.removeprefix(title).strip()) if title else None
+
+
+def _heading(text: str, meta: dict[str, Any], random: Random) -> tuple[str, str] | None:
+    headings = meta.get("headings") or []
+    last = str(headings[-1]).strip() if headings else ""
+    return (last, text.removeprefix(last).strip()) if last else None
+
+
+def _first_sentence(text: str, meta: dict[str, Any], random: Random) -> tuple[str, str] | None:
+    sentences = SENTENCE.split(text)
+    return (sentences[0], " ".join(sentences[1:])) if len(sentences) > 1 else None
+
+
+def _inverse_cloze(text: str, meta: dict[str, Any], random: Random) -> tuple[str, str] | None:
+    sentences = SENTENCE.split(text)
+    long = [i for i, each in enumerate(sentences) if len(each.split()) >= FEWEST_WORDS]
+    if len(sentences) < 2 or not long:
+        return None
+    taken = random.choice(long)
+    rest = [each for i, each in enumerate(sentences) if i != taken]
+    return sentences[taken], " ".join(rest)
+
+
+MAKERS: dict[str, Callable[[str, dict[str, Any], Random], tuple[str, str] | None]] = {
+    "title": _title,
+    "heading": _heading,
+    "first_sentence": _first_sentence,
+    "inverse_cloze": _inverse_cloze,
+}
+
+
+def with_negatives(
+    pairs: Sequence[Pair],
+    candidates: Callable[[int], Iterable[int]],
+    corpus: Sequence[Pair],
+    count: int,
+    seed: int,
+) -> tuple[list[Pair], int]:
+    """(pairs with exactly `count` negatives, how many of these are hard ones).
+
+    Their own come first, then `candidates(i)`: positions in `corpus` for pair i, best first. What
+    is missing is drawn at random from other documents, as every row needs as many columns.
+    """
+    random = Random(seed)
+    found, hard = [], 0
+    for i, pair in enumerate(pairs):
+        taken = list(pair.negatives[:count])
+        for position in candidates(i) if len(taken) < count else ():
+            other = corpus[position]
+            fresh = other.positive not in taken and other.positive != pair.positive
+            if fresh and pair.document != other.document and pair.group != other.group:
+                taken.append(other.positive)
+            if len(taken) == count:
+                break
+        hard += len(taken)
+        others = [
+            each
+            for each in random.sample(corpus, min(len(corpus), 4 * count + 8))
+            if each.document != pair.document and each.positive not in taken
+        ]
+        taken += [each.positive for each in others[: count - len(taken)]]
+        if len(taken) < count:
+            raise InputError("too few documents to draw negatives from; set negatives.count: 0")
+        found.append(replace(pair, negatives=tuple(taken)))
+    return found, hard

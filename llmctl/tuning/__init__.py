@@ -1,0 +1,1 @@
+"""What a model is tuned to do: to write or to find."""

@@ -1,0 +1,20 @@
+"""The promise of a task of sft: the recipe's model and rows in, a tuned model in the artifact."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from llmctl.plugins import Backend
+
+if TYPE_CHECKING:
+    from llmctl.artifact import Artifact
+    from llmctl.schema.sft import SftRecipe
+
+
+class Task(Backend):
+    """What the model learns to do, and how that is measured before and after."""
+
+    @abstractmethod
+    def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:
+        """Write the tuned model, metrics.jsonl and report.html; set the artifact's model."""

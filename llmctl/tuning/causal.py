@@ -1,0 +1,21 @@
+"""Writing: the next token of conversations or of raw text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmctl.tuning.base import Task
+
+if TYPE_CHECKING:
+    from llmctl.artifact import Artifact
+    from llmctl.schema.sft import SftRecipe
+
+
+class CausalTask(Task):
+    """A language model learns the next token, through TRL."""
+
+    def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:
+        """Train an adapter or all weights; measured by the held-out loss."""
+        from llmctl.training import causal
+
+        causal.tune(recipe, artifact)

