@@ -56,8 +56,8 @@ def compare_ranks(
     artifact: Artifact, before: Sequence[float], after: Sequence[float], seed: int
 ) -> None:
     """nDCG@10 and MRR from the rank of each query's one right text, and their paired change."""
-    discounts = [[_discount(rank) for rank in each] for each in (before, after)]
-    compare(artifact, "ndcg@10", *discounts, seed)
+    first, last = ([_discount(rank) for rank in each] for each in (before, after))
+    compare(artifact, "ndcg@10", first, last, seed)
     compare(artifact, "mrr", [1 / rank for rank in before], [1 / rank for rank in after], seed)
 
 

@@ -84,8 +84,9 @@ def embedding(recipe: Any, built: SimpleNamespace, tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = recipe.data.model_copy(update={"train": file})
     built.pairs = pairs.read(data, recipe.task.queries, recipe.seed, Artifact(tmp_path))
+    model = Letters(nn.Identity())
     built.mined, built.hard = training.mined(
-        Letters(nn.Identity()),
+        model,
         built.pairs,
         recipe.task.negatives,
         recipe.seed,
