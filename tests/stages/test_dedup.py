@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dedup_runs import deduped, jsonl, rows_of
 
-from llmctl.artifact import Artifact, Input
 from llmctl.errors import InputError
 from llmctl.schema.dedup import DedupRecipe
-from llmctl.stages.dedup import run
 
 LONG = "the quick brown fox jumps over the lazy dog while nine grey birds watch from a high wall"
-
-
-def jsonl(path: Path, rows: list[Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def deduped(out: Path, **keys: Any) -> Artifact:
-    out.mkdir(parents=True)
-    recipe = DedupRecipe.model_validate({"stage": "dedup", "out": out, **keys})
-    inputs = {key: Input(key, str(ref), Path(ref), "") for key, ref in recipe.inputs().items()}
-    artifact = Artifact(out, inputs)
-    run(recipe, artifact)
-    return artifact
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def test_kept_lines_are_copied_byte_for_byte(tmp_path: Path) -> None:

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from dedup_runs import deduped, jsonl, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.artifact import Artifact, Input
+from llmctl.artifact import Artifact
 from llmctl.data.entries import Entry, collected
 from llmctl.data.verdicts import judge
 from llmctl.errors import InputError, MissingError
 from llmctl.schema.dedup import DedupRecipe
-from llmctl.stages.dedup import run
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "recipes" / "samples"
@@ -30,25 +30,6 @@ QUESTION = (
     "a train leaves the city at noon and drives for three hours before it stops again in the small "
     "town of Ulm"
 )
-
-
-def jsonl(path: Path, rows: list[Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def deduped(out: Path, **keys: Any) -> Artifact:
-    out.mkdir(parents=True)
-    recipe = DedupRecipe.model_validate({"stage": "dedup", "out": out, **keys})
-    inputs = {key: Input(key, str(ref), Path(ref), "") for key, ref in recipe.inputs().items()}
-    artifact = Artifact(out, inputs)
-    run(recipe, artifact)
-    return artifact
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 METHODS = [
