@@ -25,7 +25,10 @@ CHUNKS = [
 ]
 BASE: dict[str, Any] = {"source": "in", "builders": ["sections"]}
 ENGINE = {"kind": "echo"}
-KINDS = {"builders[qa]": {"engine": ENGINE}}
+KINDS = {
+    "builders[qa]": {"engine": ENGINE},
+    "filters[keywords]": {"words": ["secret"]},
+}
 ROW = {
     "id": "r",
     "messages": [
@@ -71,6 +74,16 @@ def second_verdict(built: SimpleNamespace) -> Any:
         {"role": "user", "content": "And what is cold?"}, ROW["messages"][1]]})  # fmt: skip
 
 
+def question_only(built: SimpleNamespace) -> Any:
+    words = {**ROW["messages"][0], "content": "Is it a secret?"}
+    return built.verdict[0]({**ROW, "messages": [words, ROW["messages"][1]]})
+
+
+def answered(text: str) -> Any:
+    turn = {"role": "assistant", "content": text}
+    return lambda built: built.verdict[0]({**ROW, "messages": [ROW["messages"][0], turn]})
+
+
 ROWS: dict[str, Any] = {
     "stage": None,
     "version": None,
@@ -114,4 +127,12 @@ ROWS: dict[str, Any] = {
     "filters[length].max_words": (4, verdict, "5 > 4 words"),
     "filters[duplicate].by": ("answer", second_verdict, "as r"),
     "filters[grounded].min_share": (0.9, verdict, "0.60 < 0.9"),
+    "filters[keywords].words": (["pump"], verdict, "has 'pump'"),
+    "filters[keywords].within": ("answer", question_only, None),
+    "filters[refusal].opening": (5, answered("Well, I cannot help with that."), None),
+    "filters[repetition].tolerance": (10, answered("warm and cold " * 30), None),
+    "filters[repetition].min_words": (99, answered("warm and cold " * 30), None),
+    "filters[parses].whole": ("json", verdict, "json: Expecting value: line 1 column 1 (char 0)"),
+    "filters[arithmetic].tolerance": (0.5, answered("<<10/3=3>>"), None),
+    "filters[personal].kinds": (["phone"], answered("Write to ann@acme.org."), None),
 }

@@ -1,0 +1,35 @@
+"""Rows that contain words which must not be learnt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from llmctl.data.filters.base import Filter, Verdict, answers_of, question_of
+
+
+class KeywordsFilter(Filter):
+    """No listed word or phrase occurs as a whole word, whatever its case."""
+
+    words: list[str] = Field(min_length=1, description="Words or phrases that drop a row.")
+    within: Literal["question", "answer", "both"] = Field("both", description="Where to look.")
+
+    def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
+        """See Filter."""
+        longest_first = sorted(self.words, key=len, reverse=True)
+        pattern = re.compile(
+            rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE
+        )
+
+        def judge(row: Mapping[str, Any]) -> Verdict:
+            parts = [] if self.within == "answer" else [question_of(row)]
+            parts += [] if self.within == "question" else answers_of(row)
+            for part in parts:
+                if found := pattern.search(part):
+                    return f"has '{found[0]}'"
+            return None
+
+        return judge

@@ -1,0 +1,34 @@
+"""Rows that hold personal data or keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from llmctl.data import personal
+from llmctl.data.filters.base import Filter, Verdict
+
+
+class PersonalFilter(Filter):
+    """No turn holds an address, a number or a key of the `kinds`; the detail never shows it."""
+
+    kinds: list[personal.Kind] = Field(
+        default_factory=lambda: list(personal.KINDS),
+        min_length=1,
+        description="What drops a row.",
+    )
+
+    def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
+        """See Filter."""
+
+        def judge(row: Mapping[str, Any]) -> Verdict:
+            found: Counter[str] = Counter()
+            for part in ("messages", "prompt", "chosen", "rejected"):
+                for turn in row.get(part) or ():
+                    found.update(each.kind for each in personal.find(turn["content"], self.kinds))
+            return ", ".join(f"{count} {kind}" for kind, count in sorted(found.items())) or None
+
+        return judge

@@ -1,0 +1,99 @@
+"""Filters that look at what an answer says: rows that must leave, and rows that must stay."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmctl.data.filters.arithmetic import value
+from llmctl.data.filters.base import Filter
+from llmctl.data.filters.repetition import shares
+
+PROSE = (
+    "The pump moves warm water through every room of the house. At night a timer closes the "
+    "valve, so the boiler rests until the morning. When frost is forecast, leave the heating on "
+    "low instead: a frozen pipe costs far more than a night of gas. In October the whole system "
+    "is filled, aired and checked for leaks by somebody who knows it."
+)
+
+
+def verdict(kind: str, answer: str, question: str = "How?", **keys: Any) -> str | None:
+    judge = Filter.model_validate({"kind": kind, **keys}).start()
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return judge({"id": "r", "messages": turns, "meta": {}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "detail"),
+    [
+        ("refusal", "As an AI language model, I have no opinions.", "As an AI language model, I"),
+        ("refusal", "I’m sorry, but I can’t help with that.", "I'm sorry, but I can't"),
+        ("refusal", "I am unable to provide medical advice.", "unable to provide"),
+        ("refusal", "As an AI developed by OpenAI, I do not know.", "As an AI developed"),
+        ("repetition", "warm and cold " * 30, "2-gram"),
+        ("repetition", f"{PROSE}\n" * 4, "repeated lines: 0.75 > 0.30"),
+        ("repetition", f"{PROSE} {PROSE}", "repeated 5-grams: 1.00 > 0.15"),
+        ("parses", "So:\n```python\nprint(1\n```\n", "python: '(' was never closed"),
+        ("parses", '```json\n{"a": 1,}\n```', "json:"),
+        ("parses", "```\nopen", "a fence is not closed"),
+        ("arithmetic", "He has <<48/2=25>>25 left.", "48/2 is 24, not 25"),
+        ("arithmetic", "<<1/0=1>>", "1/0=1:"),
+        ("arithmetic", "<<__import__('os')=1>>", "cannot read"),
+        ("personal", "Write to ann@acme.org.", "1 email"),
+    ],
+)
+def test_what_leaves(kind: str, answer: str, detail: str) -> None:
+    assert detail in (verdict(kind, answer) or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("refusal", "As an AI engineer, I train models."),
+        ("refusal", "I can't help but admire the bridge."),
+        ("refusal", "Sorry seems to be the hardest word."),
+        ("refusal", "x " * 200 + "As an AI, I cannot help."),
+        ("repetition", PROSE),
+        ("repetition", "no no no"),
+        ("parses", "```python\nprint(1)\n```\n~~~~json\n[1]\n~~~~\n```sql\nSELEC\n```"),
+        ("parses", "Use ``` inline ``` and `code`."),
+        ("parses", "````\n```\n````"),
+        ("arithmetic", "<<48/2=24>> <<0.2*50=10>>"),
+        ("arithmetic", "<<1,000-(2+3)*4=980>> and <<10/3=3.33>> and <<15%=0.15>>"),
+        ("arithmetic", "2 + 2 = 5 is a slogan."),
+        ("personal", "Version 1.2.3 came in 2024."),
+    ],
+)
+def test_what_stays(kind: str, answer: str) -> None:
+    assert verdict(kind, answer) is None
+
+
+def test_keywords_are_whole_words_in_the_part_that_is_named() -> None:
+    assert verdict("keywords", "A Class Action.", words=["class action", "ass"]) == (
+        "has 'Class Action'"
+    )
+    assert verdict("keywords", "A class.", words=["ass"]) is None
+    assert verdict("keywords", "yes", question="C++?", words=["c++"]) == "has 'C++'"
+    assert verdict("keywords", "yes", question="C++?", words=["c++"], within="answer") is None
+
+
+def test_personal_data_is_not_repeated_in_the_detail() -> None:
+    assert "acme" not in (verdict("personal", "ann@acme.org", question="bob@acme.org") or "")
+
+
+@given(st.text(alphabet="ab \n", max_size=300))
+def test_shares_are_shares(text: str) -> None:
+    assert all(0 <= share <= 1 for _, share, _ in shares(text))
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=6), st.data())
+def test_values_are_those_of_python(numbers: list[int], data: st.DataObject) -> None:
+    text, true = str(numbers[0]), Fraction(numbers[0])
+    for number in numbers[1:]:
+        sign = data.draw(st.sampled_from("+-"))
+        text, true = f"{text}{sign}{number}*2", true + 2 * number * (1 if sign == "+" else -1)
+    assert value(text) == true
