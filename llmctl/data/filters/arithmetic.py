@@ -13,7 +13,7 @@ from llmctl.data.filters.base import Filter, Verdict, answers_of
 
 MARKED = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
 """A calculation as GSM8K marks it: <<48/2=24>> (Cobbe et al. 2021)."""
-TOKEN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+|[-+*/()])")
+TOKEN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+|//|[-+*/()])")
 
 
 class ArithmeticFilter(Filter):
@@ -44,7 +44,7 @@ class ArithmeticFilter(Filter):
 
 
 def value(text: str) -> Fraction:
-    """The exact value of a sum with + - * / and brackets; nothing is executed."""
+    """The exact value of a sum with + - * / // and brackets; nothing is executed."""
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text).replace("$", "").strip()
     if text.endswith("%"):
         return value(text[:-1]) / 100
@@ -72,8 +72,12 @@ def _sum(tokens: list[str]) -> Fraction:
 
 def _product(tokens: list[str]) -> Fraction:
     result = _number(tokens)
-    while tokens and tokens[0] in "*/":
-        result = result * _number(tokens) if tokens.pop(0) == "*" else result / _number(tokens)
+    while tokens and tokens[0] in ("*", "/", "//"):
+        sign, number = tokens.pop(0), _number(tokens)
+        if sign == "*":
+            result *= number
+        else:
+            result = result / number if sign == "/" else Fraction(result // number)
     return result
 
 
@@ -88,4 +92,6 @@ def _number(tokens: list[str]) -> Fraction:
         if not tokens or tokens.pop(0) != ")":
             raise ValueError("a bracket is not closed")
         return inner
+    if not token[-1].isdigit() and token[-1] != ".":
+        raise ValueError(f"cannot read '{token}'")
     return Fraction(token)
