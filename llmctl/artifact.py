@@ -299,6 +299,16 @@ def publish_finished(out: Path, key: str) -> bool:
     return True
 
 
+def sweep(out: Path) -> None:
+    """Remove the predecessor of `out` that a run killed after the exchange left behind.
+
+    An unfinished run, which has its mark, is left for its recipe to go on with.
+    """
+    left = out.with_name(out.name + ".partial")
+    if left.is_dir() and not (left / BUILDING).is_file():
+        shutil.rmtree(left)
+
+
 def _begin(folder: Path, mark: str) -> None:
     building_mark = folder / BUILDING
     same = building_mark.is_file() and building_mark.read_text() == mark

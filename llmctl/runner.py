@@ -178,6 +178,7 @@ def run(stage: str | None, path: Path, options: Options) -> dict[str, Any]:
         if not planned.up_to_date and artifacts.publish_finished(out, planned.key):
             planned = plan(stage, path, options)
         if planned.up_to_date:
+            artifacts.sweep(out)
             ui.note(f"{planned.recipe.stage}: {out} is up to date")
             return _result(planned, "up to date")
         ui.note(f"{planned.recipe.stage}: {out}: runs because: {'; '.join(planned.reason[:5])}")

@@ -270,6 +270,19 @@ for name in ("a", "b", "c"):
 """
 
 
+def test_what_a_kill_after_the_exchange_left_is_swept(tmp_path: Path) -> None:
+    """The predecessor goes; an unfinished run of another recipe stays."""
+    left = tmp_path / "a.partial"
+    left.mkdir()
+    (left / "manifest.json").write_text("{}")
+    artifacts.sweep(tmp_path / "a")
+    assert not left.exists()
+    left.mkdir()
+    (left / artifacts.BUILDING).write_text("{}")
+    artifacts.sweep(tmp_path / "a")
+    assert left.exists()
+
+
 def test_kill_9_at_50_random_moments(tmp_path: Path) -> None:
     """No manifest ever describes an output that is missing or different; the next run finishes."""
     rows = [{**row, "id": f"{row['id']}-{n}", "text": f"{row['text']} {n % 300}"}

@@ -14,6 +14,12 @@ from test_reach import changed, is_list, reach, recipe_of
 from llmctl.schema.base import STAGES, leaves, load
 from llmctl.schema.source import environment_sets
 
+
+def in_list(stage: str, key: str) -> bool:
+    parts = key.split(".")
+    return any(is_list(stage, ".".join(parts[: n + 1])) for n in range(len(parts)))
+
+
 LAYERS = ("extends", "recipe", "environment", "command line")
 KEYS = [
     (stage, key)
@@ -22,7 +28,7 @@ KEYS = [
     if row is not None
     and not isinstance(row[0], dict | list)
     and "[" not in key
-    and not is_list(stage, key.partition(".")[0])  # a list is replaced whole by the layer above
+    and not in_list(stage, key)  # a list is replaced whole by the layer above
 ]
 
 

@@ -134,9 +134,14 @@ def divide(groups: list[str], split: Split, seed: int) -> dict[str, str]:
         )
     Random(seed).shuffle(names)
     found = dict.fromkeys(names, "train")
+    counts = {
+        name: max(1, round(share * len(names))) if share > 0 else 0
+        for name, share in wanted.items()
+    }
+    while sum(counts.values()) >= len(names):  # both shares were rounded up
+        counts[max(counts, key=lambda name: counts[name])] -= 1
     at = 0
-    for split_name, share in wanted.items():
-        count = max(1, round(share * len(names))) if share > 0 else 0
+    for split_name, count in counts.items():
         found |= dict.fromkeys(names[at : at + count], split_name)
         at += count
     return found

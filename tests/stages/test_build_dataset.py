@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmctl import rows
@@ -169,6 +169,7 @@ def test_a_killed_run_repeats_no_call(
     assert manifest is not None and manifest["metrics"]["cached_calls"] == 8
 
 
+@example(names={"a", "b", "c", "d"}, validation=0.375, test=0.375, seed=0)
 @given(
     names=st.sets(st.text(min_size=1, max_size=5), min_size=3, max_size=60),
     validation=st.floats(0, 0.4),
