@@ -80,6 +80,8 @@ def child(settings: dict[str, Any]) -> Iterator[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C is for the parent, which ends the child in order
+        # threads that spin while they wait are many times slower when a processor is busy
+        env={"OMP_WAIT_POLICY": "passive", **os.environ},
     )
     assert process.stdin and process.stdout and process.stderr
     said: list[str] = []
