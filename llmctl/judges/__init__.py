@@ -1,0 +1,1 @@
+"""Judges: an answer -> a score with its reason, two answers -> which one is better."""

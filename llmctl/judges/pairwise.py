@@ -1,0 +1,139 @@
+"""A model that says which of two answers is better, asked in both orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, tee
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from llmctl.engines.base import Engine, Request
+from llmctl.judges import _prompts
+from llmctl.judges._asking import Asker, Said, shared, verdict_schema
+from llmctl.judges.base import (
+    SWAPPED,
+    Answered,
+    Contest,
+    Judge,
+    Judgement,
+    LiveJudge,
+    Preference,
+    Winner,
+)
+
+CRITERION = (
+    "Which answer is more correct, complete and helpful to somebody who asked this question."
+)
+VERDICTS: dict[str, Winner] = {"A": "first", "B": "second", "tie": "tie"}
+
+
+class PairwiseJudge(Judge):
+    """An answer wins only if it wins in both orders, else it is a tie (Zheng et al. 2023, 3.4).
+
+    An answer by itself is compared with the row's reference: 1 better, 0.5 as good, 0 worse.
+    """
+
+    scores: ClassVar[bool] = False
+
+    engine: Engine = Field(description="The model that judges.")
+    criterion: str = Field(CRITERION, min_length=3, description="What makes an answer better.")
+    reasons: bool = Field(True, description="Have a reason written before the verdict.")
+    max_tokens: int = Field(200, ge=8, description="Longest reply, in tokens.")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 always takes the likeliest token.")
+    prompt: Path | None = Field(
+        None, description="Your own Jinja template; without it the one that comes with llmctl."
+    )
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Against the reference: 0 worse, 0.5 as good, 1 better."""
+        return 0.0, 1.0
+
+    def model_inputs(self) -> dict[str, Path | str]:
+        """The engine's model and the template."""
+        found = {f"engine.{name}": ref for name, ref in self.engine.model_inputs().items()}
+        return found | ({"prompt": self.prompt} if self.prompt else {})
+
+    @contextmanager
+    def open(self, cache: Path | None = None) -> Iterator[LiveJudge]:
+        """Start the engine."""
+        prompt = _prompts.prompt_of(self.prompt, self.kind)
+        with shared(self.engine, cache) as session:
+            live = Pairwise(self, prompt)
+            live.asker = Asker(session, live.usage)
+            yield live
+
+    def request(self, prompt: _prompts.Prompt, item: Contest) -> Request:
+        """What is asked about two answers, in the order of the contest."""
+        text = prompt.render(
+            criterion=self.criterion,
+            reasons=self.reasons,
+            question=_prompts.conversation(item.messages),
+            first=item.first,
+            second=item.second,
+            reference=item.reference,
+            context=item.context,
+            note=item.note,
+            row=item.row,
+        )
+        return Request(
+            [{"role": "user", "content": text}],
+            schema=verdict_schema("verdict", list(VERDICTS), reasoned=self.reasons),
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+        )
+
+
+class Pairwise(LiveJudge):
+    """A criterion with its running model."""
+
+    asker: Asker
+
+    def __init__(self, judge: PairwiseJudge, prompt: _prompts.Prompt) -> None:
+        super().__init__()
+        self.judge, self.prompt = judge, prompt
+
+    def compare(self, items: Iterable[Contest]) -> Iterator[Preference]:
+        """See LiveJudge; two calls for each contest, none when the answers are equal."""
+        asked, told = tee(items)
+        different = (each for each in asked if each.first != each.second)
+        both = chain.from_iterable((each, each.swapped()) for each in different)
+        said = self.asker.each(self.judge.request(self.prompt, each) for each in both)
+        for each in told:
+            if each.first == each.second:
+                yield Preference("tie", "the answers are equal")
+            else:
+                yield agreed(next(said), next(said))
+
+    def score(self, items: Iterable[Answered]) -> Iterator[Judgement]:
+        """Against the reference, which is not shown as such then."""
+        every, told = tee(items)
+        contests = (
+            Contest(i.id, i.messages, i.answer, i.reference, None, i.context, i.note, i.row)
+            for i in every
+            if i.reference is not None
+        )
+        found = self.compare(contests)
+        for item in told:
+            if item.reference is None:
+                yield Judgement(None, "has no reference answer to be compared with")
+            else:
+                each = next(found)
+                yield Judgement(each.points, each.reason)
+
+
+def agreed(straight: Said, swapped: Said) -> Preference:
+    """What both orders together say; a verdict that follows the position is a tie."""
+    for said in (straight, swapped):
+        if said.value is None:
+            return Preference(None, said.why_not)
+    assert straight.value is not None and swapped.value is not None
+    one = VERDICTS[straight.value["verdict"]]
+    other = SWAPPED[VERDICTS[swapped.value["verdict"]]]
+    reason = str(straight.value.get("reason", ""))
+    if one == other:
+        return Preference(one, reason, consistent=True)
+    return Preference("tie", f"{one} in one order, {other} in the other", consistent=False)

@@ -1,0 +1,52 @@
+"""A filter of build-dataset as a judge: what it keeps is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import Field
+
+from llmctl.data.filters.base import Filter
+from llmctl.judges.base import Answered, Judge, Judgement, LiveJudge
+
+
+class RuleJudge(Judge):
+    """1 when the filter keeps the row with this answer, else 0 with the filter's detail."""
+
+    filter: Filter = Field(description="The rule, such as maths, program or code_tests.")
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """No or yes."""
+        return 0.0, 1.0
+
+    @contextmanager
+    def open(self, cache: Path | None = None) -> Iterator[LiveJudge]:
+        """Start the filter."""
+        yield Rule(self.filter)
+
+
+class Rule(LiveJudge):
+    """A filter that is ready."""
+
+    def __init__(self, rule: Filter) -> None:
+        super().__init__()
+        self.verdict = rule.start()
+
+    def score(self, items: Iterable[Answered]) -> Iterator[Judgement]:
+        """See LiveJudge."""
+        for item in items:
+            detail = self.verdict(as_row(item))
+            yield Judgement(float(detail is None), detail or "")
+
+
+def as_row(item: Answered) -> dict[str, object]:
+    """The row that a filter sees: the conversation with this answer, and what belongs to it."""
+    meta = dict(item.row.get("meta") or {})
+    for name in ("context", "reference"):
+        if (value := getattr(item, name)) is not None:
+            meta[name] = value
+    turns = [*item.messages, {"role": "assistant", "content": item.answer}]
+    return {**item.row, "id": item.id, "messages": turns, "meta": meta}
