@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 from llmctl.errors import InputError
@@ -106,6 +107,15 @@ class Score(TypedDict):
     value: float | None
     source: dict[str, Any]
     meta: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Something that became no row, and why."""
+
+    id: str
+    reason: str
+    detail: str = ""
 
 
 def row_id(*parts: str) -> str:

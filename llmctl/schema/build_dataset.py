@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmctl.data.builders.base import Builder
 from llmctl.data.filters.base import Filter
@@ -32,12 +32,14 @@ class BuildDatasetRecipe(Recipe):
     """Documents, chunks or rows in, training data with its source spans out."""
 
     stage: Literal["build-dataset"] = Field(description="Names the stage.")
-    source: Path = Field(
-        description="Artifact folder of ingest, or a file of rows (examples or pairs)."
+    source: Path | list[Path] = Field(
+        description="Artifact folder of ingest; file or folder of rows (examples, pairs, texts, "
+        "documents or chunks); or a list of them.",
     )
     builders: list[Builder] = Field(
         default_factory=list,
-        description="What makes rows, one after another; none when the source has rows already.",
+        description="Steps that make rows from documents and chunks, or new rows from the rows so "
+        "far, in order; none when the source has rows already.",
     )
     filters: list[Filter] = Field(
         default_factory=lambda: [Filter.of("length"), Filter.of("duplicate")],
@@ -48,16 +50,41 @@ class BuildDatasetRecipe(Recipe):
     )
 
     @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        forms = {builder.form for builder in self.builders}
-        if len(forms) > 1:
-            names = ", ".join(f"{b.kind} makes {b.form}" for b in self.builders)
-            raise ValueError(f"one recipe makes examples or pairs, not both ({names})")
+    def _steps_fit(self) -> Self:
+        """Each builder gets the form that it works on, and all rows have one form at the end."""
+        form = ""
+        for number, each in enumerate(self.builders):
+            before = self.builders[number - 1].kind if number else ""
+            if each.reads and form and form not in each.reads:
+                raise ValueError(
+                    f"{each.kind} works on {' or '.join(each.reads)}, {before} makes {form}"
+                )
+            if not each.reads and form and form != each.form:
+                names = ", ".join(f"{b.kind} makes {b.form or form}" for b in self.builders)
+                raise ValueError(f"one recipe makes rows of one form ({names})")
+            form = each.form or form
         return self
 
+    @field_validator("source")
+    @classmethod
+    def _some_source(cls, source: Path | list[Path]) -> Path | list[Path]:
+        if source == []:
+            raise ValueError("the list is empty; name a file or a folder")
+        return source
+
+    def source_inputs(self) -> dict[str, Path | str]:
+        """`source`, or `source.0`, `source.1` ... of a list."""
+        if isinstance(self.source, Path):
+            return {"source": self.source}
+        return {f"source.{number}": each for number, each in enumerate(self.source)}
+
+    def source_name(self) -> str:
+        """The source as messages name it."""
+        return ", ".join(map(str, self.source_inputs().values()))
+
     def inputs(self) -> dict[str, Path | str]:
-        """The source and the models of the builders."""
-        found: dict[str, Path | str] = {"source": self.source}
+        """The sources and the models of the builders."""
+        found = self.source_inputs()
         for number, builder in enumerate(self.builders):
             for name, ref in builder.model_inputs().items():
                 found[f"builders.{number}.{name}"] = ref

@@ -3,119 +3,143 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from random import Random
-from typing import Any
 
-from llmctl import rows, ui
+from llmctl import ui
 from llmctl.artifact import Artifact
-from llmctl.data.builders.base import Dropped, Material, Usage
+from llmctl.data.builders.base import Builder
 from llmctl.data.filters.base import answers_of, question_of
+from llmctl.data.material import (
+    Material,
+    Row,
+    form_of,
+    gather,
+    texts_as_documents,
+    whole_chunks,
+)
 from llmctl.errors import InputError
-from llmctl.records import check_example, check_pair, flat, row_id
+from llmctl.generation.asking import Asking
+from llmctl.records import Dropped
 from llmctl.schema.build_dataset import BuildDatasetRecipe, Split
 
 SPLITS = ("train", "validation", "test")
 
 
 def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
-    """Write `train.jsonl`, `validation.jsonl`, `test.jsonl`, `dropped.jsonl` and `report.html`."""
-    dropped: list[dict[str, str]] = []
-    usage = Counter[str]()
-    made = list(_rows(recipe, artifact, dropped, usage))
-    kept = list(_filtered(recipe, made, dropped))
+    """Write `train.jsonl`, `validation.jsonl`, `test.jsonl`, `dropped.jsonl` and `report.html`.
+
+    Steps follow each other: builders, filters, split. Each takes the rows so far and gives rows;
+    what leaves goes to `dropped` with its reason.
+    """
+    dropped: list[Dropped] = []
+    asking = Asking(artifact.scratch / "replies.sqlite")
+    sources = [artifact.input(key) for key in recipe.source_inputs()]
+    material = gather(sources, recipe.seed, asking)
+    made = built(recipe, material, dropped)
+    kept = collected(_filtered(recipe, made), dropped)
     if not kept:
-        raise InputError(f"{recipe.source}: gave no rows; {_reasons(dropped)}")
+        raise InputError(f"{recipe.source_name()}: gave no rows; {_reasons(dropped)}")
     groups = divide([group_of(row, recipe.split) for row in kept], recipe.split, recipe.seed)
-    parts: dict[str, list[Mapping[str, Any]]] = {name: [] for name in SPLITS}
+    parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for row in kept:
         parts[groups[group_of(row, recipe.split)]].append(row)
     for name in SPLITS:
         artifact.write_jsonl(f"{name}.jsonl", parts[name])
-    artifact.write_jsonl("dropped.jsonl", dropped)
-    artifact.dropped.update(Counter(row["reason"] for row in dropped))
-    artifact.metrics.update(made=len(made), kept=len(kept), **usage)
+    artifact.write_jsonl("dropped.jsonl", map(asdict, dropped))
+    artifact.dropped.update(Counter(each.reason for each in dropped))
+    artifact.metrics.update(made=len(made), kept=len(kept), **asking.counts)
     artifact.metrics.update({f"rows_{name}": len(parts[name]) for name in SPLITS})
     _report(recipe, artifact, made, parts, dropped)
     counts = ", ".join(f"{len(parts[name])} {name}" for name in SPLITS)
     artifact.summary.append(("rows", counts))
     if dropped:
         artifact.summary.append(("dropped", _reasons(dropped)))
-    if usage["calls"]:
-        artifact.summary.append(
-            ("engine", f"{usage['calls']} calls, {usage['completion_tokens']} tokens written")
+    if asking.counts["calls"]:
+        calls, tokens = asking.counts["calls"], asking.counts["completion_tokens"]
+        artifact.summary.append(("engine", f"{calls} calls, {tokens} tokens written"))
+
+
+def built(recipe: BuildDatasetRecipe, material: Material, dropped: list[Dropped]) -> list[Row]:
+    """The rows after the last builder; without builders, the rows of the source."""
+    makers = [each for each in recipe.builders if not each.reads]
+    documents = material.documents
+    given = material.rows
+    if makers:
+        texts = list(texts_as_documents(material))
+        documents = [*documents, *texts]
+        given = [row for row in given if form_of(row) != "texts"]
+    chunks = material.chunks or list(whole_chunks(documents))
+    material = replace(material, documents=documents, chunks=chunks, rows=given)
+    for builder in recipe.builders:
+        _check_step(recipe, builder, material)
+        ui.detail(f"builder {builder.kind}")
+        new = collected(builder.build(material), dropped)
+        rows = new if builder.reads else [*material.rows, *new]
+        material = replace(material, rows=rows)
+    if not material.rows and not recipe.builders:
+        what = f"{len(documents)} documents and " if documents else ""
+        raise InputError(f"{recipe.source_name()}: has {what}no rows; give `builders` to make some")
+    _check_forms(recipe, material.rows)
+    return material.rows
+
+
+def collected(results: Iterable[Row | Dropped], dropped: list[Dropped]) -> list[Row]:
+    """The rows that a step gives; what it dropped is added to `dropped`."""
+    found: list[Row] = []
+    for each in results:
+        if isinstance(each, Dropped):
+            dropped.append(each)
+        else:
+            found.append(each)
+    return found
+
+
+def _check_step(recipe: BuildDatasetRecipe, builder: Builder, material: Material) -> None:
+    """A builder that has nothing to work on is refused with what it needs."""
+    where = recipe.source_name()
+    if not builder.reads:
+        if not getattr(material, builder.works_on):
+            raise InputError(
+                f"{where}: has no {builder.works_on}, which {builder.kind} works on; "
+                "give an artifact of ingest, or rows with `text`"
+            )
+        return
+    wrong = sorted({form_of(row) for row in material.rows} - set(builder.reads))
+    if wrong or not material.rows:
+        raise InputError(
+            f"{where}: {builder.kind} works on {' or '.join(builder.reads)}, "
+            f"found {' and '.join(wrong) or 'no rows'}; put a builder that makes them in front"
         )
 
 
-def _reasons(dropped: list[dict[str, str]]) -> str:
-    counts = Counter(row["reason"] for row in dropped)
+def _check_forms(recipe: BuildDatasetRecipe, made: list[Row]) -> None:
+    forms = sorted({form_of(row) for row in made})
+    if len(forms) > 1:
+        raise InputError(
+            f"{recipe.source_name()}: rows of one form are needed, found {' and '.join(forms)}"
+        )
+
+
+def _reasons(dropped: list[Dropped]) -> str:
+    counts = Counter(each.reason for each in dropped)
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) or "none"
 
 
-def _rows(
-    recipe: BuildDatasetRecipe, artifact: Artifact, dropped: list[dict[str, str]], usage: Any
-) -> Iterator[Mapping[str, Any]]:
-    """What the builders make, or the rows of the source."""
-    source = artifact.input("source")
-    if not recipe.builders:
-        yield from _given(rows.find(source))
-        return
-    material = Material(*_documents(source), artifact.scratch / "replies.sqlite")
-    for builder in recipe.builders:
-        ui.detail(f"builder {builder.kind}")
-        for each in builder.build(material, recipe.seed):
-            if isinstance(each, Dropped):
-                dropped.append({"id": each.id, "reason": each.reason, "detail": each.detail})
-            elif isinstance(each, Usage):
-                usage.update(
-                    calls=1,
-                    cached_calls=int(each.cached),
-                    prompt_tokens=each.prompt_tokens,
-                    completion_tokens=each.completion_tokens,
-                )
-            else:
-                yield each
-
-
-def _given(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Rows that are examples or pairs already; checked, with their place as the source."""
-    for number, row in enumerate(rows.read(path), 1):
-        where = f"{path}: row {number}"
-        if "chosen" in row or "rejected" in row:
-            check_pair(row, where)
-        else:
-            check_example(row, where)
-        text = flat(row.get("messages") or [*row["prompt"], *row["chosen"], *row["rejected"]])
-        place = {"uri": str(path.name), "document": f"{path.name}#{number}", "row": number}
-        yield {"id": row_id(text), **row, "source": row.get("source") or place}
-
-
-def _documents(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    if not (folder / "documents.jsonl").is_file():
-        raise InputError(f"{folder}: has no documents.jsonl; give an artifact of ingest")
-    documents = list(rows.read(folder / "documents.jsonl"))
-    if not documents:
-        raise InputError(f"{folder}: has no documents")
-    chunks = folder / "chunks.jsonl"
-    return documents, list(rows.read(chunks)) if chunks.is_file() else []
-
-
-def _filtered(
-    recipe: BuildDatasetRecipe, made: list[Mapping[str, Any]], dropped: list[dict[str, str]]
-) -> Iterator[Mapping[str, Any]]:
+def _filtered(recipe: BuildDatasetRecipe, made: list[Row]) -> Iterator[Row | Dropped]:
     judges = [(each.kind, each.start()) for each in recipe.filters]
     for row in made:
         for kind, judge in judges:
             detail = judge(row)
             if detail is not None:
-                dropped.append({"id": str(row["id"]), "reason": kind, "detail": detail})
+                yield Dropped(str(row["id"]), kind, detail)
                 break
         else:
             yield row
 
 
-def group_of(row: Mapping[str, Any], split: Split) -> str:
+def group_of(row: Row, split: Split) -> str:
     """What must stay on one side of the split."""
     source = row["source"]
     document = str(source.get("document") or source.get("uri") or row["id"])
@@ -150,17 +174,17 @@ def divide(groups: list[str], split: Split, seed: int) -> dict[str, str]:
 def _report(
     recipe: BuildDatasetRecipe,
     artifact: Artifact,
-    made: list[Mapping[str, Any]],
-    parts: dict[str, list[Mapping[str, Any]]],
-    dropped: list[dict[str, str]],
+    made: list[Row],
+    parts: dict[str, list[Row]],
+    dropped: list[Dropped],
 ) -> None:
     from llmctl.report.html import Report
 
     report = Report(f"build-dataset: {recipe.out}")
     kept = [row for name in SPLITS for row in parts[name]]
-    report.facts([("source", recipe.source), ("made", len(made)), ("kept", len(kept))])
+    report.facts([("source", recipe.source_name()), ("made", len(made)), ("kept", len(kept))])
     report.table(["split", "rows"], [[name, len(parts[name])] for name in SPLITS])
-    reasons = Counter(row["reason"] for row in dropped)
+    reasons = Counter(each.reason for each in dropped)
     funnel = [("made", float(len(made)), None)]
     funnel += [(reason, -float(count), None) for reason, count in reasons.most_common()]
     report.bars("from made to kept", [*funnel, ("kept", float(len(kept)), None)], "rows")
@@ -177,6 +201,6 @@ def _report(
         report.heading("dropped")
         report.table(
             ["row", "reason", "detail"],
-            [[row["id"], row["reason"], row["detail"]] for row in dropped[:200]],
+            [[each.id, each.reason, each.detail] for each in dropped[:200]],
         )
     report.write(artifact.path("report.html"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from llmctl.data.builders.base import Material
+from llmctl.data.material import Material
 from llmctl.stages.build_dataset import divide
 
 TEXT = (
@@ -40,16 +40,16 @@ ROW = {
 
 
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
-    material = Material(DOCUMENTS, CHUNKS, None)
+    material = Material(DOCUMENTS, CHUNKS, seed=recipe.seed)
     builder = recipe.builders[0]
-    made = [row for row in builder.build(material, recipe.seed) if isinstance(row, dict)]
+    made = [row for row in builder.build(material) if isinstance(row, dict)]
     groups = divide([d["id"] for d in DOCUMENTS], recipe.split, recipe.seed)
-    requests = list(builder.requests(CHUNKS, recipe.seed)) if builder.kind == "qa" else []
+    request = builder.request(CHUNKS[0], recipe.seed) if builder.kind == "qa" else {}
     return SimpleNamespace(
         recipe=recipe,
         inputs=recipe.inputs(),
         made=made,
-        requests=requests,
+        request=request,
         sides=groups,
         verdict=[each.start() for each in recipe.filters],
         schema=builder.reply_schema() if builder.kind == "qa" else None,
@@ -116,11 +116,11 @@ ROWS: dict[str, Any] = {
     ),
     "builders[qa].pairs": (2, lambda built: built.schema["properties"]["pairs"]["minItems"]),
     "builders[qa].max_chunks": (2, lambda built: len({r["source"]["chunk"] for r in built.made})),
-    "builders[qa].max_tokens": (99, lambda built: built.requests[0].max_tokens),
-    "builders[qa].temperature": (0.5, lambda built: built.requests[0].temperature),
+    "builders[qa].max_tokens": (99, lambda built: built.request["max_tokens"]),
+    "builders[qa].temperature": (0.5, lambda built: built.request["temperature"]),
     "builders[qa].prompt": (
         "Ask about: {text}",
-        lambda built: built.requests[0].messages[0]["content"][:10],
+        lambda built: built.request["messages"][0]["content"][:10],
         "Ask about:",
     ),
     "filters[length].min_words": (9, verdict, "5 < 9 words"),

@@ -98,6 +98,46 @@ def test_examples_and_pairs_do_not_mix(tmp_path: Path, source: Path) -> None:
         build(tmp_path, source=str(source), builders=["sections", "preferences"])
 
 
+def test_a_source_may_be_a_list_of_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    turns = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "By hand."}]
+    for name in "ab":
+        rows.write_jsonl(tmp_path / "rows" / f"{name}.jsonl", [{"messages": turns, "n": name}] * 3)
+    rows.write_jsonl(tmp_path / "c.jsonl", [{"messages": turns, "n": "c"}])
+    keys = {"filters": [], "split": {"by": "section"}}
+    out = build(tmp_path, source=[str(tmp_path / "rows"), str(tmp_path / "c.jsonl")], **keys)
+    assert sorted(row["n"] for row in everything(out)) == list("aaabbbc")
+    manifest = read_manifest(out)
+    assert manifest is not None and set(manifest["inputs"]) == {"source.0", "source.1"}
+    with pytest.raises(RecipeError, match="the list is empty"):
+        build(tmp_path, source=[])
+
+
+def test_rows_of_text_are_documents_for_builders_and_rows_without(tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    rows.write_jsonl(path, [{"text": f"# Part {n}\n\nSentence {n}: {WORDS}."} for n in range(5)])
+    out = build(tmp_path, source=str(path), builders=["sections"])
+    assert [row["messages"][1]["content"][:8] for row in everything(out)] == ["Sentence"] * 5
+    qa = {"kind": "qa", "engine": "echo", "pairs": 1}
+    asked = everything(build(tmp_path, source=str(path), builders=[qa], filters=[]))
+    assert len(asked) == 5 and asked[0]["source"]["end"] == len(asked[0]["meta"]["context"])
+    out = build(tmp_path, source=str(path))
+    assert sorted(row["text"][:8] for row in everything(out)) == [f"# Part {n}" for n in range(5)]
+
+
+def test_what_a_step_lacks_is_named(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(InputError, match="has 8 documents and no rows; give `builders`"):
+        build(tmp_path, source=str(source))
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "user", "content": "x"}]}) + "\n")
+    with pytest.raises(InputError, match="has no documents, which sections works on"):
+        build(tmp_path, source=str(path), builders=["sections"])
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "some words"}\n')
+    with pytest.raises(InputError, match="one form are needed, found examples and texts"):
+        build(tmp_path, source=[str(path), str(texts)])
+
+
 def test_dropped_rows_have_reasons(tmp_path: Path, source: Path) -> None:
     filters = [{"kind": "length", "max_words": 4}]
     with pytest.raises(InputError, match="gave no rows; 24 length"):

@@ -3,57 +3,44 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from llmctl.data.material import Material, Row
 from llmctl.plugins import Backend
+from llmctl.records import Dropped
 
-
-@dataclass(frozen=True)
-class Material:
-    """What builders work on."""
-
-    documents: list[dict[str, Any]]
-    chunks: list[dict[str, Any]]
-    cache: Path | None = None
-    """SQLite file for the replies of engines; it survives a kill."""
-
-    def random(self, seed: int, *parts: str) -> Random:
-        """A generator of its own for each row, so that the order of rows does not matter."""
-        return Random("\0".join([str(seed), *parts]))
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """Something that became no row, and why."""
-
-    id: str
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens of one call of an engine."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached: bool
+__all__ = ["Builder", "Dropped", "Material", "Row", "drawn"]
 
 
 class Builder(Backend):
-    """Makes rows of one form from documents and chunks."""
+    """A step of the recipe.
 
+    A maker turns documents or chunks into rows, which are added to the rows so far. A builder with
+    `reads` turns the rows so far into other rows, which replace them.
+    """
+
+    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "chunks"
+    """What it works on; `rows` are those that the steps before have made, or the source's."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Forms of rows that it takes, for a builder that works on rows: examples, pairs, texts."""
     form: ClassVar[str] = "examples"
-    """`examples` or `pairs`."""
+    """What it makes: examples, pairs or texts; empty when the rows keep their form."""
 
     @abstractmethod
-    def build(self, material: Material, seed: int) -> Iterator[Mapping[str, Any] | Dropped | Usage]:
+    def build(self, material: Material) -> Iterator[Row | Dropped]:
         """Rows in a fixed order; each row's `source` names document, start and end."""
 
     def model_inputs(self) -> dict[str, Path | str]:
         """Field -> model reference, for the recipe's inputs."""
         return {}
+
+
+def drawn(material: Material, most: int | None) -> list[dict[str, Any]]:
+    """At most so many chunks, drawn with the seed, in their own order; None takes all."""
+    chunks = material.chunks
+    if most is None or most >= len(chunks):
+        return chunks
+    picked = material.random("chunks").sample(range(len(chunks)), most)
+    return [chunks[index] for index in sorted(picked)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from random import Random
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from llmctl.data.builders.base import Builder, Dropped, Material, Usage
+from llmctl.data.builders.base import Builder, Dropped, Material, Row
 from llmctl.data.builders.sections import QUESTIONS
 from llmctl.data.sections import Section, sections
 from llmctl.records import pair
@@ -17,6 +17,7 @@ from llmctl.records import pair
 class PreferencesBuilder(Builder):
     """chosen: the section's prose and a line that names it; rejected: see `worse`."""
 
+    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "documents"
     form: ClassVar[str] = "pairs"
 
     max_words: int = Field(60, ge=5, description="Longest answer; whole sentences are taken.")
@@ -27,7 +28,7 @@ class PreferencesBuilder(Builder):
         "names none, it names no source, or it stops in the middle.",
     )
 
-    def build(self, material: Material, seed: int) -> Iterator[Mapping[str, Any] | Dropped | Usage]:
+    def build(self, material: Material) -> Iterator[Row | Dropped]:
         """See Builder."""
         by_document = [
             list(sections(document, self.max_words, self.min_words))
@@ -38,7 +39,7 @@ class PreferencesBuilder(Builder):
             if not group:
                 yield Dropped(document["id"], "no_section", document["uri"])
             for section in group:
-                random = material.random(seed, section.document, str(section.start))
+                random = material.random(section.document, str(section.start))
                 rejected = self.rejected(section, every, random)
                 if rejected is None:
                     yield Dropped(f"{section.document}:{section.start}", "no_worse_answer")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from llmctl.data.builders.base import Builder, Dropped, Material, Usage
-from llmctl.engines.base import Engine, Reply, Request
+from llmctl.data.builders.base import Builder, Dropped, Material, Row, drawn
+from llmctl.engines.base import Engine
 from llmctl.records import example
 
 PROMPT = (
@@ -55,48 +54,32 @@ class QaBuilder(Builder):
             "additionalProperties": False,
         }
 
-    def requests(self, chunks: list[dict[str, Any]], seed: int) -> Iterator[Request]:
-        """One call per chunk."""
-        for chunk in chunks:
-            text = self.prompt.replace("{text}", chunk["text"]).replace("{pairs}", str(self.pairs))
-            yield Request(
-                [{"role": "user", "content": text}],
-                schema=self.reply_schema(),
-                max_tokens=self.max_tokens,
-                temperature=self.temperature,
-                seed=seed,
-            )
+    def request(self, chunk: Row, seed: int) -> dict[str, Any]:
+        """What one chunk's call asks for."""
+        text = self.prompt.replace("{text}", chunk["text"]).replace("{pairs}", str(self.pairs))
+        return {
+            "messages": [{"role": "user", "content": text}],
+            "schema": self.reply_schema(),
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "seed": seed,
+        }
 
-    def build(self, material: Material, seed: int) -> Iterator[Mapping[str, Any] | Dropped | Usage]:
+    def build(self, material: Material) -> Iterator[Row | Dropped]:
         """See Builder."""
-        from llmctl import ui
+        chunks = drawn(material, self.max_chunks)
+        with material.asking.open(self.engine) as asker:
 
-        chunks = material.chunks
-        if self.max_chunks is not None and self.max_chunks < len(chunks):
-            picked = material.random(seed, "chunks").sample(range(len(chunks)), self.max_chunks)
-            chunks = [chunks[index] for index in sorted(picked)]
-        with (
-            self.engine.open(material.cache) as session,
-            ui.progress("write questions", len(chunks)) as advance,
-        ):
-            replies = session.chat_many(self.requests(chunks, seed))
-            for chunk, reply in zip(chunks, replies, strict=True):
-                yield Usage(reply.prompt_tokens, reply.completion_tokens, reply.cached)
-                yield from self.rows(chunk, reply)
-                advance()
+            def work(chunk: Row) -> Iterator[Row | Dropped]:
+                reply = asker.ask(**self.request(chunk, material.seed))
+                return self.rows(chunk, reply["pairs"])
 
-    def rows(self, chunk: Mapping[str, Any], reply: Reply) -> Iterator[Mapping[str, Any] | Dropped]:
-        """The rows of one reply, or why there are none."""
-        if reply.finish_reason == "length":
-            yield Dropped(chunk["id"], "reply_cut_off", f"{reply.completion_tokens} tokens")
-            return
-        try:
-            pairs = json.loads(reply.text)["pairs"]
-            said = [(str(p["question"]).strip(), str(p["answer"]).strip()) for p in pairs]
-        except (ValueError, KeyError, TypeError) as error:
-            yield Dropped(chunk["id"], "reply_not_in_form", type(error).__name__)
-            return
-        for question, answer in said:
+            yield from asker.each(chunks, work, "write questions")
+
+    def rows(self, chunk: Row, pairs: list[dict[str, str]]) -> Iterator[Row | Dropped]:
+        """The rows of one reply."""
+        for each in pairs:
+            question, answer = each["question"].strip(), each["answer"].strip()
             if not question or not answer:
                 yield Dropped(chunk["id"], "reply_empty")
                 continue

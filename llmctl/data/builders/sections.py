@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from llmctl.data.builders.base import Builder, Dropped, Material, Usage
+from llmctl.data.builders.base import Builder, Dropped, Material, Row
 from llmctl.data.sections import sections
 from llmctl.records import example
 
@@ -22,19 +22,21 @@ QUESTIONS = (
 class SectionsBuilder(Builder):
     """One example per section: the answer is the section's own prose."""
 
+    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "documents"
+
     max_words: int = Field(90, ge=5, description="Longest answer; whole sentences are taken.")
     min_words: int = Field(8, ge=1, description="Shortest answer.")
     questions: int = Field(
         1, ge=1, le=len(QUESTIONS), description="Differently worded questions per section."
     )
 
-    def build(self, material: Material, seed: int) -> Iterator[Mapping[str, Any] | Dropped | Usage]:
+    def build(self, material: Material) -> Iterator[Row | Dropped]:
         """See Builder."""
         for document in material.documents:
             found = False
             for section in sections(document, self.max_words, self.min_words):
                 found = True
-                random = material.random(seed, section.document, str(section.start))
+                random = material.random(section.document, str(section.start))
                 for template in random.sample(QUESTIONS, self.questions):
                     question = template.format(title=section.title, heading=section.heading)
                     yield example(

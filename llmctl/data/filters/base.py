@@ -21,12 +21,16 @@ class Filter(Backend):
 
 
 def question_of(row: Mapping[str, Any]) -> str:
-    """The last user turn."""
-    turns = row.get("prompt") or row["messages"]
+    """The last user turn; of raw text, the text itself."""
+    turns = row.get("prompt") or row.get("messages")
+    if turns is None:
+        return str(row["text"])
     return next((m["content"] for m in reversed(turns) if m["role"] == "user"), "")
 
 
 def answers_of(row: Mapping[str, Any]) -> list[str]:
-    """The assistant's turns; of a pair, both sides."""
+    """The assistant's turns; of a pair, both sides; of raw text, the text itself."""
+    if "text" in row and "messages" not in row:
+        return [row["text"]]
     turns = row["messages"] if "messages" in row else [*row["chosen"], *row["rejected"]]
     return [m["content"] for m in turns if m["role"] == "assistant"]

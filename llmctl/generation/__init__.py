@@ -1,0 +1,1 @@
+"""Rows that models write: prompts, budgets, checked replies, one cache."""
