@@ -13,6 +13,10 @@ from llmctl.schema.base import schema_of
 ROOT = Path(__file__).parent.parent
 CHAT = ROOT / "recipes" / "samples" / "chat.jsonl"
 PAIRS = ROOT / "recipes" / "samples" / "pairs.jsonl"
+WORDS = (
+    *("pump", "valve", "boiler", "wing", "gust", "cloud"),
+    *("panel", "cable", "meter", "filter", "engine", "rotor"),
+)
 
 
 def recipe(stage: str, model: Path, rows: Path, **keys: Any) -> Any:
@@ -40,3 +44,18 @@ def weights(artifact: Artifact) -> list[bytes]:
     """The bytes of the adapter and of the merged model."""
     names = ("adapter/adapter_model.safetensors", "model/model.safetensors")
     return [(artifact.folder / name).read_bytes() for name in names]
+
+
+def chunks(folder: Path, documents: int = 40) -> Path:
+    """chunks.jsonl as ingest writes it: one short chunk a document."""
+    rows = []
+    for i in range(documents):
+        one, two = WORDS[i % 12], WORDS[(i // 12 + 5 * i + 1) % 12]
+        text = f"Part {i} is the {one} of the {two}. Ask for number {i} again. It is in store {i}."
+        rows.append({
+            "id": f"c{i}", "document_id": f"d{i}", "text": text,
+            "meta": {"title": f"About {one} and {two} {i}", "headings": ["Parts", f"Store {i}"]},
+        })  # fmt: skip
+    path = folder / "chunks.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,7 +20,8 @@ class SftRecipe(TrainingRecipe):
     stage: Literal["sft"] = Field(description="Names the stage.")
     task: Task = Field(
         default_factory=lambda: Task.of("causal"),
-        description="What the model learns: causal (to write) or embedding (to find).",
+        description="What the model learns: causal (to write), embedding (to find) or "
+        "reranker (to put in order).",
     )
     method: Literal["lora", "full"] = Field(
         "lora",
@@ -47,3 +49,7 @@ class SftRecipe(TrainingRecipe):
         if "method" in self.model_fields_set and self.method == "lora":
             raise ValueError(f"task {self.task.kind} trains every weight; write method: full")
         return self
+
+    def inputs(self) -> dict[str, Path | str]:
+        """Also what the task needs."""
+        return super().inputs() | {f"task.{k}": ref for k, ref in self.task.inputs().items()}

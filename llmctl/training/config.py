@@ -18,6 +18,7 @@ from llmctl.schema.training import TrainingRecipe
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformerTrainingArguments
+    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 
 
 def on_gpu() -> bool:
@@ -105,6 +106,16 @@ def embedding_config(
         **encoder_arguments(recipe, folder),
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         prompts=columns if any(columns.values()) else None,
+    )
+
+
+def reranker_config(recipe: SftRecipe, folder: Path) -> CrossEncoderTrainingArguments:
+    """The trainer's settings for task reranker."""
+    from sentence_transformers.base.sampler import BatchSamplers
+    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
+
+    return CrossEncoderTrainingArguments(
+        **encoder_arguments(recipe, folder), batch_sampler=BatchSamplers.NO_DUPLICATES
     )
 
 

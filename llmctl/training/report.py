@@ -56,12 +56,12 @@ def compare_ranks(
     artifact: Artifact, before: Sequence[float], after: Sequence[float], seed: int
 ) -> None:
     """nDCG@10 and MRR from the rank of each query's one right text, and their paired change."""
-    first, last = ([_discount(rank) for rank in each] for each in (before, after))
+    first, last = ([discount(rank) for rank in each] for each in (before, after))
     compare(artifact, "ndcg@10", first, last, seed)
     compare(artifact, "mrr", [1 / rank for rank in before], [1 / rank for rank in after], seed)
 
 
-def _discount(rank: float) -> float:
+def discount(rank: float) -> float:
     """nDCG@10 of a query with one right text (Jarvelin and Kekalainen 2002)."""
     return 1 / math.log2(rank + 1) if rank <= 10 else 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmctl.plugins import Backend
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 class Task(Backend):
     """What the model learns to do, and how that is measured before and after."""
+
+    def inputs(self) -> dict[str, Path | str]:
+        """Models and files that the task needs besides the recipe's."""
+        return {}
 
     @abstractmethod
     def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:

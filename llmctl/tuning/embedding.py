@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from llmctl.schema.base import Part
-from llmctl.tuning.base import Task
+from llmctl.tuning._pairs import PairTask
 
 if TYPE_CHECKING:
     from llmctl.artifact import Artifact
     from llmctl.schema.sft import SftRecipe
 
-Query = Literal["title", "heading", "first_sentence", "inverse_cloze"]
 
-
-class Negatives(Part):
-    """Texts that look like the answer and are not it, found by search in the training texts."""
-
-    count: int = Field(
-        1, ge=0, le=16, description="Hard negatives of each pair; 0 leaves those of the batch."
-    )
-    mined_by: tuple[Literal["dense", "bm25"], ...] = Field(
-        ("dense",), min_length=1, description="Searches that propose them, taken in turn."
-    )
-    depth: int = Field(30, ge=1, le=1000, description="Ranks of each search that are looked at.")
-    margin: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="A text whose cosine to the query is not at least this far below the "
-        "positive's may be a right answer too, and is not taken.",
-    )
-
-
-class EmbeddingTask(Task):
+class EmbeddingTask(PairTask):
     """An embedding model learns from (query, text) pairs, through sentence-transformers."""
 
     needs: ClassVar[dict[str, str]] = {"sentence-transformers": "train", "scipy": "train"}
 
-    queries: tuple[Query, ...] = Field(
-        ("title", "inverse_cloze"),
-        min_length=1,
-        description="How rows of chunks become pairs: title, last heading or first sentence "
-        "against the text, or one sentence against the rest (inverse cloze). Rows that have "
-        "`query` and `positive` are taken as they are.",
-    )
-    negatives: Negatives = Field(
-        default_factory=lambda: Negatives.model_validate({}), description="Hard negatives."
-    )
     mini_batch: int = Field(
         32,
         ge=1,
         description="Pairs in memory at once; a larger `batch_size` is computed in such pieces "
         "with cached gradients (the loss is the same).",
+    )
+    interpolate: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the trained weights in the model that is written; the rest are those "
+        "before training. Below 1 it forgets less of what it could.",
     )
 
     def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:

@@ -54,26 +54,25 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     }
     built.tokens = data.tokens_of(tiny_tokenizer(), row, "here", recipe.loss_on)
     built.task = type(recipe.task)
+    if recipe.task.kind in ("embedding", "reranker"):
+        paired(recipe, built, tmp_path)
     if recipe.task.kind == "embedding":
-        embedding(recipe, built, tmp_path)
+        embedding(recipe, built)
+    if recipe.task.kind == "reranker":
+        reranker(recipe, built)
     return built
 
 
-def embedding(recipe: Any, built: SimpleNamespace, tmp_path: Path) -> None:
-    """The pairs, the negatives that are mined for them, and the loss, with a model of letters."""
+def paired(recipe: Any, built: SimpleNamespace, tmp_path: Path) -> None:
+    """The pairs and the negatives that are mined for them, with an encoder that counts letters."""
     import numpy as np
-    from torch import nn
 
     from llmctl.artifact import Artifact
-    from llmctl.training import embedding as training
-    from llmctl.training import pairs
+    from llmctl.training import mining, pairs
 
-    class Letters(nn.Sequential):
-        def encode_document(self, texts: list[str], **_: Any) -> Any:
-            counts = np.array([[t.lower().count(c) for c in "abcdefghij"] for t in texts], float)
-            return (counts + 0.01) / np.linalg.norm(counts + 0.01, axis=1, keepdims=True)
-
-        encode_query = encode_document
+    def letters(texts: Any) -> Any:
+        counts = np.array([[t.lower().count(c) for c in "abcdefghij"] for t in texts], float)
+        return (counts + 0.01) / np.linalg.norm(counts + 0.01, axis=1, keepdims=True)
 
     texts = [
         f"{'abcdefghij'[i]} is word number {i}. And {'jihgfedcba'[i]} is there too."
@@ -84,17 +83,52 @@ def embedding(recipe: Any, built: SimpleNamespace, tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = recipe.data.model_copy(update={"train": file})
     built.pairs = pairs.read(data, recipe.task.queries, recipe.seed, Artifact(tmp_path))
-    model = Letters(nn.Identity())
-    built.mined, built.hard = training.mined(
-        model,
+    built.mined, built.hard = mining.mined(
+        mining.Encoder(letters, letters),
         built.pairs,
         recipe.task.negatives,
         recipe.seed,
         tmp_path / "scratch",
     )
-    built.loss = type(training.loss_of(model, recipe, recipe.task)).__name__
+
+
+def embedding(recipe: Any, built: SimpleNamespace) -> None:
+    """The loss, and what becomes of weights that training moved by one."""
+    import torch
+    from torch import nn
+
+    from llmctl.training import embedding as training
+
+    weight = nn.Linear(1, 1, bias=False)
+    with torch.no_grad(), training.interpolated(weight, recipe.task.interpolate):
+        before = weight.weight.item()
+        weight.weight.add_(1.0)
+    built.share = round(weight.weight.item() - before, 5)
     large = recipe.model_copy(update={"batch_size": 512})
+    model = nn.Sequential(nn.Identity())
     built.mini = training.loss_of(model, large, recipe.task).mini_batch_size
+
+
+def reranker(recipe: Any, built: SimpleNamespace) -> None:
+    """What the loss and the search of task reranker are given."""
+    from unittest import mock
+
+    import numpy as np
+
+    from llmctl.training import mining
+    from llmctl.training import reranker as training
+    from llmctl.training.pairs import Pair
+
+    with mock.patch(
+        "sentence_transformers.cross_encoder.losses.MultipleNegativesRankingLoss"
+    ) as loss:
+        training.loss_of(None, recipe.task)
+    built.loss_keys = loss.call_args.kwargs
+    texts = [str(i) for i in range(50)]
+    made = mining.Encoder(lambda q: np.eye(1, 50), lambda t: np.eye(len(t), 50))
+    held = [Pair("q", "0", "d", "g")]
+    built.found = training.searched(made, held, texts, recipe.task.candidates)
+    built.embedder = recipe.task.embedder.kind
 
 
 SHARED: dict[str, Any] = {
@@ -144,6 +178,15 @@ ROWS = SHARED | {
     "task[embedding].negatives.depth": (1, lambda built: built.hard, 0),
     "task[embedding].negatives.margin": (0.99, lambda built: built.hard, 0),
     "task[embedding].mini_batch": (7, lambda built: built.mini),
+    "task[embedding].interpolate": (0.5, lambda built: built.share, 0.5),
+    "task[reranker].queries": (["title"], lambda built: len(built.pairs), 10),
+    "task[reranker].negatives.count": (2, lambda built: len(built.mined[0].negatives)),
+    "task[reranker].negatives.mined_by": (["bm25"], lambda built: built.hard, 0),
+    "task[reranker].negatives.depth": (1, lambda built: built.hard, 0),
+    "task[reranker].negatives.margin": (0.99, lambda built: built.hard, 0),
+    "task[reranker].embedder": ("hashing", lambda built: built.embedder),
+    "task[reranker].random_negatives": (7, lambda built: built.loss_keys["num_negatives"]),
+    "task[reranker].candidates": (9, lambda built: len(built.found[0])),
     "method": ("full", lambda built: built.lora, None),
     "loss_on": ("all", lambda built: all(built.tokens.trained), True),
     "packing": (False, lambda built: built.args.packing),

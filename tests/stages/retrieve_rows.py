@@ -131,11 +131,13 @@ def cross_encoder(part: Any) -> dict[str, Any]:
     told: dict[str, Any] = {}
 
     class Stub:
+        max_seq_length = 128
+
         def __init__(self, folder: str, **options: Any) -> None:
             told.update(options, folder=folder)
 
         def predict(self, pairs: Any, **options: Any) -> list[float]:
-            told.update(options, read=len(pairs))
+            told.update(options, read=len(pairs), max_length=self.max_seq_length)
             return [float(n) for n in range(len(pairs))]
 
     with (

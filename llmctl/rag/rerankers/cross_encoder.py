@@ -27,10 +27,11 @@ class Loaded:
 
         with modelref.silenced():
             self.model: Any = CrossEncoder(
-                str(modelref.hf_folder(settings.model)),
-                max_length=settings.max_tokens,
-                local_files_only=True,
+                str(modelref.hf_folder(settings.model)), local_files_only=True
             )
+        # a model with fewer positions keeps its own limit
+        own = self.model.max_seq_length or settings.max_tokens
+        self.model.max_seq_length = min(own, settings.max_tokens)
         self.settings = settings
 
     def scores(self, question: str, texts: Sequence[str]) -> np.ndarray:
@@ -52,7 +53,11 @@ class CrossEncoderReranker(Reranker):
 
     model: ModelRef
     batch_size: int = Field(16, ge=1, description="Pairs that go through the model together.")
-    max_tokens: int = Field(512, ge=16, description="Longest pair, in tokens; the rest is cut.")
+    max_tokens: int = Field(
+        512,
+        ge=16,
+        description="Longest pair, in tokens, or what the model can read; the rest is cut.",
+    )
 
     @contextmanager
     def open(self, embedder: Live) -> Iterator[Loaded]:

@@ -1,0 +1,46 @@
+"""What tasks that learn from (query, text) pairs share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from llmctl.schema.base import Part
+from llmctl.tuning.base import Task
+
+Query = Literal["title", "heading", "first_sentence", "inverse_cloze"]
+
+
+class Negatives(Part):
+    """Texts that look like the answer and are not it, found by search in the training texts."""
+
+    count: int = Field(
+        1, ge=0, le=16, description="Hard negatives of each pair; 0 leaves those of the batch."
+    )
+    mined_by: tuple[Literal["dense", "bm25"], ...] = Field(
+        ("dense",), min_length=1, description="Searches that propose them, taken in turn."
+    )
+    depth: int = Field(30, ge=1, le=1000, description="Ranks of each search that are looked at.")
+    margin: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="A text whose cosine to the query is not at least this far below the "
+        "positive's may be a right answer too, and is not taken.",
+    )
+
+
+class PairTask(Task):
+    """How pairs are made, and which texts are put beside the right one."""
+
+    queries: tuple[Query, ...] = Field(
+        ("title", "inverse_cloze"),
+        min_length=1,
+        description="How rows of chunks become pairs: title, last heading or first sentence "
+        "against the text, or one sentence against the rest (inverse cloze). Rows that have "
+        "`query` and `positive` are taken as they are.",
+    )
+    negatives: Negatives = Field(
+        default_factory=lambda: Negatives.model_validate({}), description="Hard negatives."
+    )
