@@ -386,6 +386,48 @@ def ask(
         asking.show(recipe, question, sets or (), as_json, explain)
 
 
+@app.command()
+def explore(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="An artifact with rows, or a file of rows.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The page that is written.")
+    ] = Path("explore.html"),
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Count lengths in this model's tokens, not in words."),
+    ] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="Group topics by embeddings (onnx …), not by words."),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(metavar="ROWS", min=1, help="Rows that are looked at word by word.")
+    ] = 50_000,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the rows.")] = 42,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show what is in a dataset.
+
+    Lengths, repeats, topics, requests, vocabulary, languages, sources, examples: one HTML page.
+    """
+    with reporting(quiet=quiet, debug=debug):
+        from llmctl import explore as exploring
+
+        exploring.show(
+            data,
+            out,
+            tokenizer=tokenizer,
+            embedder=embedder,
+            sample=sample,
+            seed=seed,
+            as_json=as_json,
+        )
+
+
 @lineage_app.command("show")
 def lineage_show(artifact: Path, as_json: Json = False, debug: Debug = False) -> None:
     """Draw the chain from an artifact back to its sources."""

@@ -30,6 +30,7 @@ pre{background:var(--card);padding:.7rem;border-radius:6px;white-space:pre-wrap;
 overflow-wrap:anywhere;margin:.3rem 0 1rem}
 .tokens{line-height:2}.trained{background:color-mix(in srgb,var(--c) 30%,transparent)}
 .special{background:color-mix(in srgb,var(--b) 30%,transparent)}
+details{margin:.4rem 0}summary{cursor:pointer}
 .context{color:var(--soft)}.tokens span{border-radius:3px;padding:.1em 0}
 """
 
@@ -79,6 +80,10 @@ class Report:
         """A bar plot; each item is (label, value, error or None)."""
         self._parts.append(plots.bars(title, items, y_label))
 
+    def ranked(self, title: str, items: Sequence[tuple[str, float]], x_label: str = "") -> None:
+        """Horizontal bars, each item (label, value), in the given order."""
+        self._parts.append(plots.ranked(title, items, x_label))
+
     def histogram(
         self, title: str, series: Mapping[str, Sequence[float]], x_label: str = ""
     ) -> None:
@@ -98,6 +103,11 @@ class Report:
         """Texts with a line above each."""
         rows = "".join(f"<p>{escape(head)}</p><pre>{escape(body)}</pre>" for head, body in items)
         self._parts.append(f"<h2>{escape(title)}</h2>{rows}")
+
+    def details(self, title: str, items: Sequence[tuple[str, str]]) -> None:
+        """Texts with a line above each, folded under a line that opens them."""
+        rows = "".join(f"<p>{escape(head)}</p><pre>{escape(body)}</pre>" for head, body in items)
+        self._parts.append(f"<details><summary>{escape(title)}</summary>{rows}</details>")
 
     def html(self) -> str:
         """The whole document."""

@@ -1,4 +1,4 @@
-"""Plots as inline SVG: lines, bars with error bars, histograms."""
+"""Plots as inline SVG: lines, bars with error bars, ranked bars, histograms."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ class Frame:
         return parts
 
 
-def figure(title: str, parts: Sequence[str], names: Sequence[str] = ()) -> str:
+def figure(
+    title: str, parts: Sequence[str], names: Sequence[str] = (), height: int = HEIGHT
+) -> str:
     """One titled plot with its legend."""
     legend = "".join(
         f'<span><i style="background:{COLOURS[n % len(COLOURS)]}"></i>{escape(name)}</span>'
@@ -92,7 +94,7 @@ def figure(title: str, parts: Sequence[str], names: Sequence[str] = ()) -> str:
     )
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><div class="legend">{legend}</div>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg></figure>"
     )
 
@@ -196,3 +198,30 @@ def histogram(title: str, series: Mapping[str, Sequence[float]], x_label: str = 
                     f'fill="{COLOURS[n % len(COLOURS)]}"><title>{count}</title></rect>'
                 )
     return figure(title, parts, list(series) if len(series) > 1 else ())
+
+
+def ranked(title: str, items: Sequence[tuple[str, float]], x_label: str = "") -> str:
+    """Horizontal bars for long labels, in the given order, each with its number behind it."""
+    shown = [(label, value) for label, value in items if drawable(value) and value >= 0]
+    if not shown:
+        return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
+    left, step, top = 230, 20, 10
+    widest = max(value for _, value in shown) or 1.0
+    height = top + step * len(shown) + (28 if x_label else 8)
+    parts = []
+    for n, (label, value) in enumerate(shown):
+        y = top + n * step
+        width = (WIDTH - left - 70) * value / widest
+        short = label if len(label) <= 36 else f"{label[:35]}…"
+        parts.append(
+            f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(short)}</text>'
+            f'<rect x="{left}" y="{y + 2}" width="{max(width, 0.5):.1f}" height="{step - 6}" '
+            f'fill="{COLOURS[0]}"><title>{escape(label)}: {number(value)}</title></rect>'
+            f'<text x="{left + width + 6:.1f}" y="{y + 13}">{number(value)}</text>'
+        )
+    if x_label:
+        middle = (left + WIDTH - 70) / 2
+        parts.append(
+            f'<text x="{middle:.0f}" y="{height - 8}" text-anchor="middle">{escape(x_label)}</text>'
+        )
+    return figure(title, parts, height=height)

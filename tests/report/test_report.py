@@ -27,7 +27,7 @@ HOSTILE = [
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 ALLOWED = re.compile(
     "html|head|meta|title|style|body|h1|h2|p|dl|dt|dd|table|tr|th|td|div|span|i|br|pre|"
-    "figure|figcaption|svg|line|text|polyline|circle|rect|path"
+    "details|summary|figure|figcaption|svg|line|text|polyline|circle|rect|path"
 )
 
 
@@ -57,6 +57,8 @@ def full(text: str) -> Report:
     report.lines(text, {text: [(0, 1), (1, 2)], "other": [(0, 2)]}, text, text)
     report.bars(text, [(text, 0.5, 0.1), ("other", 1.0, None)], text)
     report.histogram(text, {text: [1, 2, 2], "other": [5]}, text)
+    report.ranked(text, [(text, 2), ("other", 1.5), ("bad", math.inf)], text)
+    report.details(text, [(text, text)])
     report.tokens(text, [(text, "trained"), ("\n", text)])
     report.examples(text, [(text, text)])
     return report

@@ -1,0 +1,121 @@
+"""Any row as it is looked at: who says what, where it came from, how it was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmctl import rows
+from llmctl.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+WHOLE = ("kept", "chunks", "documents", "examples", "pairs")
+"""Names of the one file of a folder that has no splits, in the order of preference."""
+ASKED = ("instruction", "prompt", "question", "query", "problem", "input", "context")
+ANSWERED = ("output", "completion", "response", "answer", "solution", "canonical_solution")
+
+
+@dataclass(frozen=True)
+class View:
+    """One row: `texts` maps a role to all that it says."""
+
+    id: str
+    split: str
+    texts: dict[str, str]
+    source: str
+    score: float | None
+
+    @property
+    def instruction(self) -> str:
+        """What is asked."""
+        return self.texts.get("user") or self.texts.get("prompt") or ""
+
+    @property
+    def answer(self) -> str:
+        """What is learnt: the answer, the better answer of a pair, or the text itself."""
+        for role in ("assistant", "chosen", "text"):
+            if role in self.texts:
+                return self.texts[role]
+        return ""
+
+    @property
+    def whole(self) -> str:
+        """Everything that is said."""
+        return "\n".join(self.texts.values())
+
+
+def parts(data: Path) -> dict[str, Path]:
+    """Split -> file of an artifact folder or of one file of rows."""
+    if data.is_file():
+        return {data.name.partition(".")[0]: data}
+    if not data.exists():
+        raise InputError(f"{data}: no such file or folder")
+    for names in (SPLITS, *((name,) for name in WHOLE)):
+        paths = {n: data / f"{n}{suffix}" for n in names for suffix in reversed(rows.FORMATS)}
+        found = {name: path for name, path in paths.items() if path.is_file()}
+        if found:
+            return found
+    raise InputError(f"{data}: has no rows ({', '.join((*SPLITS, *WHOLE))}, each .jsonl)")
+
+
+def views(split: str, path: Path) -> Iterator[View]:
+    """The rows of one file; a row without any text is an error that names its place."""
+    for number, row in enumerate(rows.read(path), 1):
+        texts = texts_of(row)
+        if not texts:
+            fields = ", ".join(row) or "none"
+            raise InputError(f"{path}:{number}: no field holds text (fields: {fields})")
+        name = str(row.get("id") or f"{path.name}:{number}")
+        yield View(name, split, texts, source_of(row), score_of(row))
+
+
+def texts_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Role -> text of a conversation, a pair, a text, a question with its answer, or any fields."""
+    if isinstance(row.get("messages"), list):
+        return _said(row["messages"])
+    if "chosen" in row and "rejected" in row:
+        return {key: _flat(row[key]) for key in ("prompt", "chosen", "rejected") if key in row}
+    if isinstance(row.get("text"), str):
+        return {"text": row["text"]}
+    strings = {key: value for key, value in row.items() if isinstance(value, str)}
+    asked = [strings[key] for key in ASKED if strings.get(key)]
+    answered = [strings[key] for key in ANSWERED if strings.get(key)]
+    if asked and answered:
+        return {"user": "\n".join(asked), "assistant": "\n".join(answered)}
+    return {key: value for key, value in strings.items() if key != "id"}
+
+
+def _said(messages: list[Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for message in messages:
+        if isinstance(message, dict) and isinstance(message.get("content"), str):
+            role = str(message.get("role"))
+            found[role] = f"{found[role]}\n{message['content']}" if role in found else (
+                message["content"]
+            )  # fmt: skip
+    return found
+
+
+def _flat(value: Any) -> str:
+    return "\n".join(_said(value).values()) if isinstance(value, list) else str(value)
+
+
+def source_of(row: Mapping[str, Any]) -> str:
+    """The document, file or collection that a row names; empty when it names none."""
+    source = row.get("source")
+    if isinstance(source, Mapping):
+        return str(source.get("uri") or source.get("document") or "")
+    return str(source or "")
+
+
+def score_of(row: Mapping[str, Any]) -> float | None:
+    """The mean of the judgements in `meta`, else `meta.score`; None when nothing was judged."""
+    meta = row.get("meta")
+    if not isinstance(meta, Mapping):
+        return None
+    judged = meta.get("judgements") or [{"score": meta.get("score")}]
+    each = [j.get("score") for j in judged if isinstance(j, Mapping)]
+    scores = [float(s) for s in each if isinstance(s, int | float) and not isinstance(s, bool)]
+    return sum(scores) / len(scores) if scores else None
