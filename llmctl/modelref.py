@@ -78,7 +78,10 @@ def _in_folder(path: Path) -> Path:
         found = path / model["path"]
         return found if found.is_file() else _in_folder(found)
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
-        raise InputError(f"{path}: is an adapter; give the merged model beside it")
+        raise InputError(
+            f"{path}: is an adapter, no model; give the merged model beside it, make one with "
+            "`llmctl merge`, or name the base as `model` and this as `adapter.path`"
+        )
     if not (path / "config.json").is_file():
         ggufs = sorted(path.glob("*.gguf"))
         if len(ggufs) == 1:
@@ -93,6 +96,16 @@ def _in_folder(path: Path) -> Path:
             )
         raise InputError(f"{path}: has no .safetensors weights")
     return path
+
+
+def adapter_folder(path: Path) -> Path:
+    """The folder of PEFT in an artifact of a training stage, or the folder itself."""
+    for folder in (path / "adapter", path):
+        if (folder / "adapter_config.json").is_file():
+            if not (folder / "adapter_model.safetensors").is_file():
+                raise InputError(f"{folder}: has no adapter_model.safetensors")
+            return folder
+    raise InputError(f"{path}: has no adapter_config.json; an adapter is what sft and dpo write")
 
 
 def _from_hub(ref: str) -> Path:

@@ -1,6 +1,7 @@
 """Proof that no key is dead: every key changes the fingerprint and reaches what it is meant for.
 
-Each stage has `tests/stages/reach_<stage>.py` with BASE, ROWS and `build`; see there. A key without
+Each stage has `tests/stages/reach_<stage>.py` with BASE, ROWS and `build`; see there. AROUND has
+what a group of keys needs beside it. A key without
 a row fails `test_every_key_has_a_proof`. A backend's key needs its proof once, in any stage.
 """
 
@@ -35,6 +36,8 @@ def reach(stage: str) -> ModuleType:
 def changed(module: ModuleType, stage: str, key: str, *value: Any) -> dict[str, Any]:
     """BASE with the backends on the way to `key` in place, and `key` set when a value is given."""
     recipe: dict[str, Any] = {"stage": stage, "out": "out", **copy.deepcopy(module.BASE)}
+    around: dict[str, dict[str, Any]] = getattr(module, "AROUND", {})
+    recipe |= copy.deepcopy(around.get(key.partition(".")[0], {}))
     kinds: dict[str, dict[str, Any]] = getattr(module, "KINDS", {})
     at: Any = recipe
     parts = re.findall(r"(\w+)(?:\[(\w+)\])?", key)

@@ -21,7 +21,9 @@ WORDS = (
 
 def recipe(stage: str, model: Path, rows: Path, **keys: Any) -> Any:
     """A recipe of a few quick steps."""
-    small = {"max_steps": 3, "learning_rate": 1e-3, "max_length": 256, "lora": {"r": 4}}
+    small: dict[str, Any] = {"max_steps": 3, "learning_rate": 1e-3, "max_length": 256}
+    if keys.get("method", "lora") in ("lora", "qlora") and "adapter" not in keys:
+        small["lora"] = {"r": 4}
     data = {"train": str(rows), **keys.pop("data", {})}
     base = {"stage": stage, "out": "out", "model": str(model), "data": data}
     return schema_of(stage).model_validate({**base, **small, **keys})

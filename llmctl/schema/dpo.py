@@ -13,6 +13,9 @@ class DpoRecipe(TrainingRecipe):
     """Direct preference optimisation: pairs of answers in, a model that prefers the better out."""
 
     stage: Literal["dpo"] = Field(description="Names the stage.")
+    method: Literal["lora", "qlora"] = Field(
+        "lora", description="Train a small adapter; with qlora the frozen base is in 4 bits."
+    )
     loss: Literal["sigmoid", "ipo", "hinge", "robust"] = Field(
         "sigmoid", description="The preference loss; sigmoid is DPO as published."
     )

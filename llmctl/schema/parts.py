@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llmctl.schema.base import Part
 
@@ -35,6 +35,30 @@ class Lora(Part):
     rslora: bool = Field(
         False, description="Scale by alpha/sqrt(r) instead (Kalajdzievski 2023), for large r."
     )
+    dora: bool = Field(
+        False,
+        description="Train the length of each weight's columns apart from their direction (Liu et "
+        "al. 2024): nearer to full training, slower.",
+    )
+    modules_to_save: list[str] = Field(
+        default_factory=list,
+        description="Layers that are trained whole and saved with the adapter, such as "
+        "embed_tokens and lm_head.",
+    )
+
+    @model_validator(mode="after")
+    def _layers(self) -> Self:
+        if self.target_modules == []:
+            raise ValueError("target_modules names no layer; write all-linear or some names")
+        if "lm_head" in self.target_modules:
+            raise ValueError(
+                "target_modules: lm_head gets no adapter, its loss is computed without one; "
+                "put it into modules_to_save"
+            )
+        both = set(self.modules_to_save) & set(self.target_modules)
+        if both:
+            raise ValueError(f"modules_to_save: {', '.join(sorted(both))} has an adapter already")
+        return self
 
 
 class TrainData(Part):

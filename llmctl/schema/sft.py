@@ -7,10 +7,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from llmctl.schema.method import PARTS, UNMERGED, Ia3, Prefix, Prompt
 from llmctl.schema.training import TrainingRecipe
 from llmctl.tuning.base import Task
 
-CAUSAL_ONLY = ("loss_on", "packing", "lora", "too_long", "gradient_checkpointing")
+CAUSAL_ONLY = ("loss_on", "packing", "too_long", "gradient_checkpointing")
 """Keys that say nothing to an encoder: its rows are one text each, cut at `max_length`."""
 
 
@@ -23,11 +24,13 @@ class SftRecipe(TrainingRecipe):
         description="What the model learns: causal (to write), embedding (to find) or "
         "reranker (to put in order).",
     )
-    method: Literal["lora", "full"] = Field(
-        "lora",
-        description="Train a small adapter, or every weight of the model. Tasks other than causal "
-        "train every weight.",
+    prompt: Prompt = Field(
+        default_factory=lambda: Prompt.model_validate({}), description="The soft prompt."
     )
+    prefix: Prefix = Field(
+        default_factory=lambda: Prefix.model_validate({}), description="The prefix."
+    )
+    ia3: Ia3 = Field(default_factory=lambda: Ia3.model_validate({}), description="The factors.")
     loss_on: Literal["assistant", "all"] = Field(
         "assistant",
         description="Tokens that are learnt: the assistant's turns with their end-of-turn token, "
@@ -42,11 +45,16 @@ class SftRecipe(TrainingRecipe):
     @model_validator(mode="after")
     def _means_something(self) -> Self:
         if self.task.kind == "causal":
+            if self.method in UNMERGED and self.packing:
+                raise ValueError(
+                    f"method: {self.method} puts its vectors before every row, which a pack has no "
+                    "room for; write packing: false"
+                )
             return self
-        for key in CAUSAL_ONLY:
+        for key in (*CAUSAL_ONLY, *PARTS):
             if key in self.model_fields_set:
                 raise ValueError(f"{key} is a key of task causal, not of {self.task.kind}; drop it")
-        if "method" in self.model_fields_set and self.method == "lora":
+        if "method" in self.model_fields_set and self.method != "full":
             raise ValueError(f"task {self.task.kind} trains every weight; write method: full")
         return self
 

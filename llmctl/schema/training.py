@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from llmctl.schema.base import Recipe
-from llmctl.schema.parts import Lora, ModelRef, TrainData
+from llmctl.schema.method import MethodKeys
+from llmctl.schema.parts import ModelRef, TrainData
 
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-class TrainingRecipe(Recipe):
+class TrainingRecipe(MethodKeys):
     """What sft and dpo share."""
 
     needs: ClassVar[dict[str, str]] = {
@@ -58,17 +58,11 @@ class TrainingRecipe(Recipe):
     save_every: int = Field(
         20, ge=1, description="Optimizer steps between checkpoints: what a kill can cost."
     )
-    lora: Lora = Field(default_factory=lambda: Lora.model_validate({}), description="The adapter.")
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        if self.lora.target_modules == []:
-            raise ValueError("lora.target_modules names no layer; write all-linear or some names")
-        return self
 
     def inputs(self) -> dict[str, Path | str]:
         """The model and the files of rows."""
         found: dict[str, Path | str] = {"model": self.model, "data.train": self.data.train}
+        found |= super().inputs()
         if self.data.validation is not None:
             found["data.validation"] = self.data.validation
         return found

@@ -23,11 +23,12 @@ def run(recipe: DpoRecipe, artifact: Artifact) -> None:
 
 def _run(recipe: DpoRecipe, artifact: Artifact) -> None:
     from llmctl import modelref
-    from llmctl.training import callbacks, measure, model, preference, report
+    from llmctl.training import adapters, callbacks, config, measure, model, preference, report
 
     source = modelref.hf_folder(recipe.model)
     check_model(recipe, artifact, modelref.identity(source))
-    policy, tokenizer = model.load(source, recipe.gradient_checkpointing)
+    policy, tokenizer = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe))
+    policy = adapters.begun(policy, recipe, artifact)
     train, held = pairs(recipe, artifact, tokenizer)
     pieces = xray(tokenizer, train[0])
 
@@ -41,14 +42,12 @@ def _run(recipe: DpoRecipe, artifact: Artifact) -> None:
     )
 
     tuned = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    dtype = model.stored_dtype(source)
-    model.save_adapter(tuned, artifact, recipe.model)
-    tuned, gap = model.merged(tuned, train[0].prompt + train[0].chosen, dtype)
+    probe = train[0].prompt + train[0].chosen
+    tuned, form = adapters.finished(tuned, tokenizer, recipe, artifact, probe)
     after = preference.scores(tuned, held, "preference after")
-    model.save(tuned, tokenizer, artifact, dtype, recipe.model, "merged")
+    model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
     _compare(artifact, before, after, recipe.beta)
     artifact.metrics |= {
-        "merge_logit_error": gap,
         "steps": trainer.state.global_step,
         "train_loss": steps[-1]["loss"],
     }
@@ -149,6 +148,7 @@ def build_trainer(
     from datasets import Dataset
     from trl.trainer.dpo_trainer import DPOTrainer
 
+    from llmctl import modelref
     from llmctl.training import config
 
     class Trainer(DPOTrainer):
@@ -165,7 +165,7 @@ def build_trainer(
         args=config.dpo_config(recipe, artifact.scratch / "checkpoints"),
         train_dataset=Dataset.from_list(columns),
         processing_class=tokenizer,
-        peft_config=config.lora_config(recipe.lora),
+        peft_config=config.adapter_of(recipe, modelref.hf_folder(recipe.model)),
     )
 
 

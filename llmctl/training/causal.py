@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     """Tune the recipe's model; the artifact has model/, adapter/, metrics.jsonl and report.html."""
     from llmctl import modelref
-    from llmctl.training import callbacks, measure, model, report, xray
+    from llmctl.training import adapters, callbacks, config, measure, model, report, xray
 
     source = modelref.hf_folder(recipe.model)
-    policy, tokenizer = model.load(source, recipe.gradient_checkpointing)
+    policy, tokenizer = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe))
     train, held = tokens(recipe, artifact, tokenizer)
     pieces = xray.classes(train[0], set(tokenizer.all_special_ids))
     xray.show(f"row {train[0].id}, {len(train[0].ids)} tokens", pieces)
+    policy = adapters.begun(policy, recipe, artifact)
     if recipe.packing and len(train) > 1:
         model.check_packing(policy, train[0].ids, train[1].ids)
 
@@ -34,16 +35,9 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     )
 
     tuned = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    dtype = model.stored_dtype(source)
-    if recipe.method == "lora":
-        model.save_adapter(tuned, artifact, recipe.model)
-        tuned, gap = model.merged(tuned, train[0].ids, dtype)
-        artifact.metrics["merge_logit_error"] = gap
-    else:
-        tuned = model.rounded(tuned, dtype)
+    tuned, form = adapters.finished(tuned, tokenizer, recipe, artifact, train[0].ids)
     after = losses(tuned, held, "loss after")
-    form = "merged" if recipe.method == "lora" else "full"
-    model.save(tuned, tokenizer, artifact, dtype, recipe.model, form)
+    model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
     _compare(artifact, before, after)
     artifact.metrics["steps"] = trainer.state.global_step
     artifact.metrics["train_loss"] = steps[-1]["loss"]
@@ -98,6 +92,7 @@ def build_trainer(
     from datasets import Dataset
     from trl.trainer.sft_trainer import SFTTrainer
 
+    from llmctl import modelref
     from llmctl.training import config
 
     return SFTTrainer(
@@ -107,7 +102,7 @@ def build_trainer(
             [{"input_ids": row.ids, "labels": row.labels} for row in train]
         ),
         processing_class=tokenizer,
-        peft_config=config.adapter_of(recipe),
+        peft_config=config.adapter_of(recipe, modelref.hf_folder(recipe.model)),
     )
 
 

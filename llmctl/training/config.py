@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from peft import LoraConfig
+from peft import IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig
+from transformers import BitsAndBytesConfig
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 
@@ -131,8 +133,12 @@ def dpo_config(recipe: DpoRecipe, folder: Path) -> DPOConfig:
     )
 
 
-def lora_config(lora: Lora) -> LoraConfig:
-    """PEFT's settings of an adapter on a causal language model."""
+def lora_config(lora: Lora, new_tokens: Sequence[int] = ()) -> LoraConfig:
+    """PEFT's settings of an adapter on a causal language model.
+
+    `new_tokens` were added to the vocabulary: nobody has trained their vectors, so these are
+    trained with the adapter.
+    """
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
@@ -140,9 +146,54 @@ def lora_config(lora: Lora) -> LoraConfig:
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        modules_to_save=lora.modules_to_save or None,
+        ensure_weight_tying=bool(lora.modules_to_save),
+        trainable_token_indices=list(new_tokens) or None,
     )
 
 
-def adapter_of(recipe: SftRecipe) -> LoraConfig | None:
-    """The adapter that an sft recipe trains; None when it trains the model's own weights."""
-    return lora_config(recipe.lora) if recipe.method == "lora" else None
+def adapter_of(
+    recipe: TrainingRecipe, folder: Path, new_tokens: Sequence[int] = ()
+) -> PeftConfig | None:
+    """The new adapter that a recipe trains; None when it trains no new one.
+
+    `folder` is the base model's: words of a soft prompt become its vectors.
+    """
+    if recipe.method == "full" or (recipe.adapter and recipe.adapter.how == "continue"):
+        return None
+    if not isinstance(recipe, SftRecipe) or recipe.method in ("lora", "qlora"):
+        return lora_config(recipe.lora, new_tokens)
+    if recipe.method == "prompt":
+        return PromptTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=recipe.prompt.tokens,
+            prompt_tuning_init="TEXT" if recipe.prompt.text else "SAMPLE_VOCAB",
+            prompt_tuning_init_text=recipe.prompt.text,
+            tokenizer_name_or_path=str(folder),
+        )
+    if recipe.method == "prefix":
+        return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=recipe.prefix.tokens)
+    return IA3Config(
+        task_type="CAUSAL_LM",
+        target_modules=recipe.ia3.target_modules,
+        feedforward_modules=recipe.ia3.feedforward_modules,
+    )
+
+
+COMPUTE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def four_bits(recipe: TrainingRecipe) -> BitsAndBytesConfig | None:
+    """How the frozen base is kept in four bits; None when it is not."""
+    if recipe.method != "qlora":
+        return None
+    compute = recipe.qlora.compute
+    if compute == "auto":
+        compute = "bf16" if uses_bf16(recipe) else "fp32"
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=recipe.qlora.type,
+        bnb_4bit_use_double_quant=recipe.qlora.double,
+        bnb_4bit_compute_dtype=COMPUTE[compute],
+    )

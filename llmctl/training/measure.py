@@ -52,10 +52,13 @@ def score_batch(
     target[:, 0] = False  # the first token has no predictor
     tokens, seen = tokens.to(model.device), seen.to(model.device)
     logits = model(input_ids=tokens, attention_mask=seen, use_cache=False).logits
+    before = logits.shape[1] - width  # vectors of a soft prompt stand before the row
     results = []
     for i in range(len(rows)):
         at = target[i].nonzero().flatten().to(model.device)
-        picked = torch.log_softmax(logits[i, at - 1].float(), dim=-1)  # (targets, vocabulary)
+        picked = torch.log_softmax(
+            logits[i, before + at - 1].float(), dim=-1
+        )  # (targets, vocabulary)
         each = picked.gather(1, tokens[i, at][:, None])
         results.append((float(each.double().sum()), len(at)))
     return results

@@ -1,4 +1,4 @@
-"""A model to train, and the same model merged, checked and saved."""
+"""A model to train, checked before training and saved after it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.modeling_utils import PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerBase,
+)
 
 from llmctl import modelref
 from llmctl.artifact import Artifact
@@ -19,15 +22,28 @@ TOLERANCE = 1e-3
 """Largest difference between two logits that should be equal, as a share of the largest logit."""
 
 
-def load(folder: Path, gradient_checkpointing: bool = False) -> tuple[Any, PreTrainedTokenizerBase]:
-    """(model in fp32, tokenizer) from an ordinary folder."""
+def load(
+    folder: Path,
+    gradient_checkpointing: bool = False,
+    four_bits: BitsAndBytesConfig | None = None,
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """(model in fp32 or with a base of four bits, tokenizer) from an ordinary folder."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True
+        folder,
+        dtype=torch.float32,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        quantization_config=four_bits,
     )
     model.config.use_cache = not gradient_checkpointing
+    for layer in model.modules():
+        # bitsandbytes reorders a layer's weights on the CPU when it is first read without training;
+        # PEFT (DoRA's norms) and merging then read them in the wrong order
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
     if torch.cuda.is_available():
         model = model.cuda()
     return model, tokenizer
@@ -52,6 +68,11 @@ def logits(model: Any, ids: list[int], position_ids: list[int] | None = None) ->
     return found
 
 
+def gap(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The largest difference of two tensors of logits, as a share of the largest wanted one."""
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
 def check_packing(model: Any, one: list[int], other: list[int]) -> None:
     """Refuse to pack when a row would see its neighbour in this model's attention.
 
@@ -61,26 +82,12 @@ def check_packing(model: Any, one: list[int], other: list[int]) -> None:
     one, other = one[:64], other[:64]
     packed = logits(model, one + other, [*range(len(one)), *range(len(other))])[len(one) :]
     alone = logits(model, other)
-    gap = float((packed - alone).abs().max() / alone.abs().max())
-    if gap > TOLERANCE:
+    change = gap(packed, alone)
+    if change > TOLERANCE:
         raise LlmctlError(
             f"packing: in this model a row sees the row before it in a pack (its logits change by "
-            f"{gap:.1%}); set packing: false"
+            f"{change:.1%}); set packing: false"
         )
-
-
-def merged(model: PeftModel, probe: list[int], dtype: torch.dtype) -> tuple[PreTrainedModel, float]:
-    """(the base with the adapter added to its weights, rounded to `dtype`; relative logit error).
-
-    The error is that of merging, before rounding; too large a one is an error. The weights come
-    back in fp32 with the values that `dtype` can hold, so what is measured is what is saved.
-    """
-    before = logits(model, probe)
-    whole: Any = model.merge_and_unload()
-    gap = float((logits(whole, probe) - before).abs().max() / before.abs().max())
-    if gap > TOLERANCE:
-        raise LlmctlError(f"the merged model's logits differ from the adapter's by {gap:.1%}")
-    return rounded(whole, dtype), gap
 
 
 @torch.no_grad()
@@ -99,7 +106,14 @@ def save(
     base: str,
     form: str,
 ) -> None:
-    """Write `model/` as an ordinary folder and set the artifact's identity of it."""
+    """Write `model/` as an ordinary folder and set the artifact's identity of it.
+
+    An adapter that no weight can take up has been written already; the artifact points to it.
+    """
+    if form == "adapter":
+        found = modelref.identity(artifact.folder / "adapter")
+        artifact.model = {**found, "base": base, "form": form, "path": "adapter"}
+        return
     folder = artifact.path("model/config.json").parent
     model.config.use_cache = True
     model.to(dtype).save_pretrained(folder)
@@ -110,12 +124,3 @@ def save(
         "form": form,
         "path": "model",
     }
-
-
-def save_adapter(model: PeftModel, artifact: Artifact, base: str) -> None:
-    """Write `adapter/`; its base is the recipe's reference, not a path on this machine."""
-    path = artifact.path("adapter/adapter_config.json")
-    model.save_pretrained(str(path.parent))
-    config = json.loads(path.read_bytes()) | {"base_model_name_or_path": base}
-    artifact.write_json("adapter/adapter_config.json", config)
-    (path.parent / "README.md").unlink(missing_ok=True)  # an empty form

@@ -23,11 +23,15 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     from llmctl.training import config
 
     args = config.dpo_config(recipe, tmp_path)
-    built: SimpleNamespace = sft.settings(recipe, args, config.lora_config(recipe.lora), tmp_path)
+    built: SimpleNamespace = sft.settings(
+        recipe, args, config.adapter_of(recipe, Path("base")), tmp_path
+    )
     return built
 
 
+KINDS, AROUND = sft.KINDS, {"qlora": {"method": "qlora"}}
 ROWS = sft.SHARED | {
+    "method": ("qlora", lambda built: built.bits.load_in_4bit, True),
     "loss": ("ipo", lambda built: built.args.loss_type, ["ipo"]),
     "beta": (0.3, lambda built: built.args.beta),
     "label_smoothing": (0.1, lambda built: built.args.label_smoothing),

@@ -17,7 +17,7 @@ BASE: dict[str, Any] = {"model": "some/model", "data": {"train": "rows"}}
 def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespace:
     """What sft and dpo share: the trainer's settings, the adapter, the rows."""
     from llmctl.artifact import Artifact
-    from llmctl.training import data
+    from llmctl.training import config, data
 
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(40)))
@@ -30,6 +30,7 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
     return SimpleNamespace(
         args=args,
         lora=lora,
+        bits=config.four_bits(recipe),
         inputs=recipe.inputs(),
         train=train,
         held=held,
@@ -44,7 +45,10 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     from llmctl.training import config, data
 
     built = settings(
-        recipe, config.sft_config(recipe, tmp_path), config.adapter_of(recipe), tmp_path
+        recipe,
+        config.sft_config(recipe, tmp_path),
+        config.adapter_of(recipe, Path("base")),
+        tmp_path,
     )
     row = {
         "messages": [
@@ -168,6 +172,24 @@ SHARED: dict[str, Any] = {
         {"q_proj"},
     ),
     "lora.rslora": (True, lambda built: built.lora.use_rslora),
+    "lora.dora": (True, lambda built: built.lora.use_dora),
+    "lora.modules_to_save": (["lm_head"], lambda built: built.lora.modules_to_save),
+    "qlora.type": ("fp4", lambda built: built.bits.bnb_4bit_quant_type),
+    "qlora.double": (False, lambda built: built.bits.bnb_4bit_use_double_quant),
+    "qlora.compute": (
+        "bf16",
+        lambda built: str(built.bits.bnb_4bit_compute_dtype)[-8:],
+        "bfloat16",
+    ),
+    "adapter.path": ("old", lambda built: built.inputs["adapter.path"], Path("old")),
+    "adapter.how": ("stack", lambda built: built.lora is not None, True),
+}
+KINDS: dict[str, dict[str, Any]] = {"adapter": {"path": "an/adapter"}}
+AROUND: dict[str, dict[str, Any]] = {
+    "qlora": {"method": "qlora"},
+    "prompt": {"method": "prompt", "packing": False},
+    "prefix": {"method": "prefix", "packing": False},
+    "ia3": {"method": "ia3", "ia3": {"target_modules": ["k_proj", "down_proj"]}},
 }
 
 ROWS = SHARED | {
@@ -188,6 +210,15 @@ ROWS = SHARED | {
     "task[reranker].random_negatives": (7, lambda built: built.loss_keys["num_negatives"]),
     "task[reranker].candidates": (9, lambda built: len(built.found[0])),
     "method": ("full", lambda built: built.lora, None),
+    "prompt.tokens": (5, lambda built: built.lora.num_virtual_tokens),
+    "prompt.text": ("Be kind.", lambda built: built.lora.prompt_tuning_init_text),
+    "prefix.tokens": (5, lambda built: built.lora.num_virtual_tokens),
+    "ia3.target_modules": (["v_proj"], lambda built: built.lora.target_modules, {"v_proj"}),
+    "ia3.feedforward_modules": (
+        ["down_proj"],
+        lambda built: built.lora.feedforward_modules,
+        {"down_proj"},
+    ),
     "loss_on": ("all", lambda built: all(built.tokens.trained), True),
     "packing": (False, lambda built: built.args.packing),
 }
