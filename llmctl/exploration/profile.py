@@ -11,6 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from llmctl import ui
+from llmctl.errors import MissingError, install_hint
 from llmctl.exploration import instructions, mentions, richness
 from llmctl.exploration.sample import Sample
 from llmctl.exploration.topics import Topic, topics
@@ -176,8 +177,10 @@ def counts(texts: list[str], tokenizer: str | None) -> list[int]:
     """Tokens, or words at spaces, of each text."""
     if tokenizer is None:
         return [len(text.split()) for text in texts]
-    from llmctl.rag.tokens import tokenizer_of
-
+    try:
+        from llmctl.rag.tokens import tokenizer_of
+    except ImportError:
+        raise MissingError(f"counting tokens needs tokenizers: {install_hint('rag')}") from None
     made = tokenizer_of(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
     return [len(each) for each in made]
 

@@ -63,12 +63,16 @@ def parts(data: Path) -> dict[str, Path]:
 def views(split: str, path: Path) -> Iterator[View]:
     """The rows of one file; a row without any text is an error that names its place."""
     for number, row in enumerate(rows.read(path), 1):
-        texts = texts_of(row)
-        if not texts:
+        found = view_of(row, split, f"{path.name}:{number}")
+        if not found.texts:
             fields = ", ".join(row) or "none"
             raise InputError(f"{path}:{number}: no field holds text (fields: {fields})")
-        name = str(row.get("id") or f"{path.name}:{number}")
-        yield View(name, split, texts, source_of(row), score_of(row))
+        yield found
+
+
+def view_of(row: Mapping[str, Any], split: str, name: str = "") -> View:
+    """One row; `name` is used when it has no id."""
+    return View(str(row.get("id") or name), split, texts_of(row), source_of(row), score_of(row))
 
 
 def texts_of(row: Mapping[str, Any]) -> dict[str, str]:

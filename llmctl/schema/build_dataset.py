@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from llmctl.data.builders.base import Builder
 from llmctl.data.filters.base import Filter
 from llmctl.schema.base import Part, Recipe
+from llmctl.schema.parts import ModelRef
 
 
 class Split(Part):
@@ -47,6 +48,9 @@ class BuildDatasetRecipe(Recipe):
     )
     split: Split = Field(
         default_factory=lambda: Split.model_validate({}), description="How rows are divided."
+    )
+    tokenizer: ModelRef | None = Field(
+        None, description="Model in whose tokens the report counts lengths; none counts words."
     )
 
     @model_validator(mode="after")
@@ -88,4 +92,6 @@ class BuildDatasetRecipe(Recipe):
         for number, builder in enumerate(self.builders):
             for name, ref in builder.model_inputs().items():
                 found[f"builders.{number}.{name}"] = ref
+        if self.tokenizer is not None:
+            found["tokenizer"] = self.tokenizer
         return found

@@ -9,8 +9,8 @@ from random import Random
 
 from llmctl import ui
 from llmctl.artifact import Artifact
+from llmctl.data import dataset_report
 from llmctl.data.builders.base import Builder
-from llmctl.data.filters.base import answers_of, question_of
 from llmctl.data.material import (
     Material,
     Row,
@@ -51,7 +51,7 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     artifact.dropped.update(Counter(each.reason for each in dropped))
     artifact.metrics.update(made=len(made), kept=len(kept), **asking.counts)
     artifact.metrics.update({f"rows_{name}": len(parts[name]) for name in SPLITS})
-    _report(recipe, artifact, made, parts, dropped)
+    dataset_report.write(recipe, artifact, len(made), parts, dropped)
     counts = ", ".join(f"{len(parts[name])} {name}" for name in SPLITS)
     artifact.summary.append(("rows", counts))
     if dropped:
@@ -169,38 +169,3 @@ def divide(groups: list[str], split: Split, seed: int) -> dict[str, str]:
         found |= dict.fromkeys(names[at : at + count], split_name)
         at += count
     return found
-
-
-def _report(
-    recipe: BuildDatasetRecipe,
-    artifact: Artifact,
-    made: list[Row],
-    parts: dict[str, list[Row]],
-    dropped: list[Dropped],
-) -> None:
-    from llmctl.report.html import Report
-
-    report = Report(f"build-dataset: {recipe.out}")
-    kept = [row for name in SPLITS for row in parts[name]]
-    report.facts([("source", recipe.source_name()), ("made", len(made)), ("kept", len(kept))])
-    report.table(["split", "rows"], [[name, len(parts[name])] for name in SPLITS])
-    reasons = Counter(each.reason for each in dropped)
-    funnel = [("made", float(len(made)), None)]
-    funnel += [(reason, -float(count), None) for reason, count in reasons.most_common()]
-    report.bars("from made to kept", [*funnel, ("kept", float(len(kept)), None)], "rows")
-    report.histogram(
-        "length of answers",
-        {n: [len(a.split()) for row in parts[n] for a in answers_of(row)] for n in SPLITS},
-        "words",
-    )
-    shown = Random(recipe.seed).sample(kept, min(20, len(kept)))
-    report.examples(
-        "20 random rows", [(question_of(row), "\n---\n".join(answers_of(row))) for row in shown]
-    )
-    if dropped:
-        report.heading("dropped")
-        report.table(
-            ["row", "reason", "detail"],
-            [[each.id, each.reason, each.detail] for each in dropped[:200]],
-        )
-    report.write(artifact.path("report.html"))

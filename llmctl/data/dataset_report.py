@@ -1,0 +1,45 @@
+"""The page of build-dataset: what was made and left, and what the rows that stay are like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmctl.exploration import page
+from llmctl.exploration.profile import profile
+from llmctl.exploration.views import view_of
+from llmctl.report.html import Report
+
+if TYPE_CHECKING:
+    from llmctl.artifact import Artifact
+    from llmctl.records import Dropped
+    from llmctl.schema.build_dataset import BuildDatasetRecipe
+
+DROPS = 200
+"""Dropped rows that are listed."""
+
+
+def write(
+    recipe: BuildDatasetRecipe,
+    artifact: Artifact,
+    made: int,
+    parts: Mapping[str, Sequence[Mapping[str, Any]]],
+    dropped: Sequence[Dropped],
+) -> None:
+    """Write report.html; `parts` are the rows of each split."""
+    report = Report(f"build-dataset: {recipe.out}")
+    kept = sum(map(len, parts.values()))
+    report.facts([("source", recipe.source_name()), ("made", made), ("kept", kept)])
+    reasons = Counter(each.reason for each in dropped).most_common()
+    funnel = [("made", float(made), None), *((r, -float(n), None) for r, n in reasons)]
+    report.bars("from made to kept", [*funnel, ("kept", float(kept), None)], "rows")
+    rows = (view_of(row, split) for split, each in parts.items() for row in each)
+    page.write_sections(report, profile(rows, tokenizer=recipe.tokenizer, seed=recipe.seed))
+    if dropped:
+        report.heading("Dropped")
+        report.table(
+            ["row", "reason", "detail"],
+            [[each.id, each.reason, each.detail] for each in dropped[:DROPS]],
+        )
+    report.write(artifact.path("report.html"))
