@@ -73,12 +73,11 @@ def same(tmp_path: Path, one: str, other: str) -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("store", ["exact", "chroma"])
+@pytest.mark.parametrize("store", ["exact", "chroma", "qdrant"])
 def test_added_changed_and_removed_documents_give_what_a_fresh_run_gives(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if store == "chroma":
-        pytest.importorskip("chromadb")
+    pytest.importorskip({"chroma": "chromadb", "qdrant": "qdrant_edge"}.get(store, "numpy"))
     docs = tmp_path / "docs"
     for number in range(30):
         write(docs, number)

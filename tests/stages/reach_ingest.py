@@ -11,6 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import source_rows
+import store_rows
 import stream_rows
 
 BASE: dict[str, Any] = {"source": "docs"}
@@ -59,7 +60,6 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
         else [],
         chunker=recipe.chunker,
         embedder=recipe.embedder,
-        hnsw=recipe.store.settings()["hnsw"] if recipe.store.kind == "chroma" else {},
         store=recipe.store,
         on_error=ends,
         reasons=[row["reason"] for row in left_out],
@@ -172,34 +172,6 @@ def in_onnx(built: SimpleNamespace) -> SimpleNamespace:
             live.texts(["text"])
             live.query("query")
     seen.live, seen.shapes = live, seen.shapes[:-2]
-    return seen
-
-
-def on_server(built: SimpleNamespace) -> SimpleNamespace:
-    """What a Chroma server is asked."""
-    import os
-    from unittest import mock
-
-    import chromadb
-
-    from llmctl.rag.collection import Snapshot
-
-    seen = SimpleNamespace()
-
-    class Client:
-        def __init__(self, *given: Any) -> None:
-            seen.given = given
-
-        def create_collection(self, name: str, **rest: Any) -> None:
-            seen.name = name
-
-    with (
-        TemporaryDirectory() as folder,
-        mock.patch.dict(os.environ, {"LLMCTL_TEST_TOKEN": "t"}),
-        mock.patch.object(chromadb, "HttpClient", Client),
-        mock.patch.object(Snapshot, "blocks", return_value=iter(())),
-    ):
-        built.store.write(Path(folder), Snapshot(Path(folder), "owner"), lambda n: None)
     return seen
 
 
@@ -480,18 +452,9 @@ ROWS: dict[str, Any] = {
         "query: ", lambda built: in_onnx(built).texts[-1], ["query: query"]
     ),
     "store": (
-        {"kind": "chroma", "max_neighbors": 9}, lambda built: built.hnsw["max_neighbors"], 9
+        {"kind": "chroma", "max_neighbors": 9}, store_rows.hnsw("max_neighbors"), 9
     ),
-    "store[chroma].max_neighbors": (8, lambda built: built.hnsw["max_neighbors"]),
-    "store[chroma].ef_construction": (50, lambda built: built.hnsw["ef_construction"]),
-    "store[chroma].ef_search": (50, lambda built: built.hnsw["ef_search"]),
     **stream_rows.ROWS,
-    "store[chroma_http].host": ("other", lambda built: on_server(built).given[0]),
-    "store[chroma_http].port": (9000, lambda built: on_server(built).given[1]),
-    "store[chroma_http].ssl": (True, lambda built: on_server(built).given[2]),
-    "store[chroma_http].token_env": (
-        "LLMCTL_TEST_TOKEN", lambda built: on_server(built).given[3], {"Authorization": "Bearer t"}
-    ),
-    "store[chroma_http].prefix": ("shop", lambda built: on_server(built).name.split("-")[0]),
+    **store_rows.ROWS,
     "on_error": ("fail", lambda built: built.on_error),
 }  # fmt: skip

@@ -1,13 +1,7 @@
-"""Chroma, embedded: HNSW over cosine in a folder.
-
-Opening a Chroma folder writes into it (SQLite journal, migrations), and an artifact may not
-change. So questions go to a private copy under the cache, keyed by the digest of the folder.
-"""
+"""Chroma, embedded: HNSW over cosine in a folder."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from llmctl import digest
+from llmctl.rag.stores._copies import private_copy
 from llmctl.rag.stores.base import Near, Store
 
 if TYPE_CHECKING:
@@ -131,18 +125,3 @@ def client(folder: Path) -> Iterator[Any]:
         yield chroma
     finally:
         chroma.close()
-
-
-def private_copy(folder: Path) -> Path:
-    """A copy of the store under the cache that may be written to; made once per content."""
-    copy = digest.cache_folder() / "stores" / digest.of_path(folder)
-    if not copy.is_dir():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        with copy.with_name(copy.name + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be copying the same store
-            if not copy.is_dir():
-                partial = copy.with_name(copy.name + ".partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(folder, partial)
-                os.replace(partial, copy)
-    return copy

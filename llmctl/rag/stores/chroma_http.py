@@ -1,14 +1,7 @@
-"""A Chroma server: one collection for each snapshot, named in the artifact's store folder.
-
-The folder is switched by the artifact's rename, so a reader sees the old collection or the new
-one, never half of one. What earlier and killed runs left is removed after the switch.
-"""
+"""A Chroma server: one collection for each snapshot."""
 
 from __future__ import annotations
 
-import json
-import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from llmctl.errors import InputError, LlmctlError
+from llmctl.rag.stores import _server
 from llmctl.rag.stores.base import Store
 from llmctl.rag.stores.chroma import Opened
 
 if TYPE_CHECKING:
     from llmctl.rag.collection import Snapshot
 
-NAMED = "collection.json"
 AT_ONCE = 500
 
 
@@ -40,7 +32,7 @@ class ChromaHttpStore(Store):
     )
     prefix: str = Field(
         "llmctl",
-        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,60}$",
+        pattern=_server.PREFIX,
         description="Begins the names of the collections.",
     )
 
@@ -50,11 +42,8 @@ class ChromaHttpStore(Store):
         import chromadb
         from chromadb.config import Settings
 
-        headers = {}
-        if self.token_env is not None:
-            if self.token_env not in os.environ:
-                raise InputError(f"store.token_env: {self.token_env} is not set")
-            headers["Authorization"] = f"Bearer {os.environ[self.token_env]}"
+        token = _server.secret("token_env", self.token_env)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         where = f"http{'s' if self.ssl else ''}://{self.host}:{self.port}"
         try:
             found = chromadb.HttpClient(
@@ -62,15 +51,12 @@ class ChromaHttpStore(Store):
             )
         except Exception as error:
             # httpx, Chroma and the socket each have errors of their own for this
-            what = (str(error).splitlines() or [type(error).__name__])[0]
-            raise LlmctlError(
-                f"store: the Chroma server at {where} cannot be used: {what}"
-            ) from None
+            raise _server.unusable("Chroma", where, error) from None
         yield found
 
     def write(self, folder: Path, snapshot: Snapshot, told: Callable[[int], None]) -> None:
         """A new collection with every chunk."""
-        name = f"{self.prefix}-{snapshot.owner}-{uuid.uuid4().hex[:12]}"
+        name = _server.fresh(self.prefix, snapshot.owner)
         with self.client() as chroma:
             collection = chroma.create_collection(
                 name, configuration={"hnsw": {"space": "cosine"}, "embedding_function": None}
@@ -86,28 +72,24 @@ class ChromaHttpStore(Store):
                     ],
                 )
                 told(len(chunks))
-        (folder / NAMED).write_text(json.dumps({"collection": name}) + "\n")
+        _server.name_it(folder, name)
 
     @contextmanager
     def open(self, folder: Path) -> Iterator[Opened]:
         """The collection that the folder names."""
         from chromadb.errors import NotFoundError
 
-        name = json.loads((folder / NAMED).read_text())["collection"]
+        name = _server.named(folder)
         with self.client() as chroma:
             try:
                 collection = chroma.get_collection(name, embedding_function=None)
             except NotFoundError:
-                raise InputError(
-                    f"{folder}: the server has no collection {name} any more; run `llmctl ingest "
-                    "--force`"
-                ) from None
+                raise _server.gone(folder, name) from None
             yield Opened(collection)
 
     def sweep(self, folder: Path, owner: str) -> None:
         """Delete the collections of this owner that the folder does not name."""
-        kept = json.loads((folder / NAMED).read_text())["collection"]
         with self.client() as chroma:
-            for each in chroma.list_collections():
-                if each.name.startswith(f"{self.prefix}-{owner}-") and each.name != kept:
-                    chroma.delete_collection(each.name)
+            names = [each.name for each in chroma.list_collections()]
+            for each in _server.left_over(folder, self.prefix, owner, names):
+                chroma.delete_collection(each)
