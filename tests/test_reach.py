@@ -20,8 +20,11 @@ from llmctl.plugins import Backend
 from llmctl.schema.base import RECIPES, Recipe, options, schema_of
 from llmctl.schema.keys import fields
 
-UNREACHED = {"stage", "version", "out"}
-"""Keys that name the recipe and its folder: no library object gets them."""
+UNREACHED = {
+    "stage", "version", "out",
+    "filters[program].allow_exec", "filters[code_tests].allow_exec",
+}  # fmt: skip
+"""Keys that no library object gets: they name the recipe and its folder, or can only be true."""
 
 
 def reach(stage: str) -> ModuleType:

@@ -87,11 +87,12 @@ class BuildDatasetRecipe(Recipe):
         return ", ".join(map(str, self.source_inputs().values()))
 
     def inputs(self) -> dict[str, Path | str]:
-        """The sources and the models of the builders."""
+        """The sources, and the models and files of builders and filters."""
         found = self.source_inputs()
-        for number, builder in enumerate(self.builders):
-            for name, ref in builder.model_inputs().items():
-                found[f"builders.{number}.{name}"] = ref
+        for key in ("builders", "filters"):
+            for number, each in enumerate(getattr(self, key)):
+                for name, ref in each.model_inputs().items():
+                    found[f"{key}.{number}.{name}"] = ref
         if self.tokenizer is not None:
             found["tokenizer"] = self.tokenizer
         return found

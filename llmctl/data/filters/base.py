@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from llmctl.plugins import Backend
@@ -18,6 +19,10 @@ class Filter(Backend):
     @abstractmethod
     def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
         """A fresh judge for one run; it may remember the rows that it has seen."""
+
+    def model_inputs(self) -> dict[str, Path | str]:
+        """Own key -> file or model reference, for the recipe's inputs."""
+        return {}
 
 
 def question_of(row: Mapping[str, Any]) -> str:
@@ -34,3 +39,19 @@ def answers_of(row: Mapping[str, Any]) -> list[str]:
         return [row["text"]]
     turns = row["messages"] if "messages" in row else [*row["chosen"], *row["rejected"]]
     return [m["content"] for m in turns if m["role"] == "assistant"]
+
+
+def answer_of(row: Mapping[str, Any]) -> str:
+    """The assistant's last turn; of a pair the chosen one, of raw text the text itself."""
+    if "text" in row and "messages" not in row:
+        return str(row["text"])
+    turns = row.get("messages") or row["chosen"]
+    return next((m["content"] for m in reversed(turns) if m["role"] == "assistant"), "")
+
+
+def field_of(row: Mapping[str, Any], name: str) -> Any:
+    """The value of a field such as `meta.reference`; None when it is not there."""
+    found: Any = row
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found

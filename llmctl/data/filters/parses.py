@@ -1,30 +1,60 @@
-"""Answers whose code or JSON does not parse, or whose Markdown fence is not closed."""
+"""Answers whose code does not parse, or whose Markdown fence is not closed."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
+import shutil
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from llmctl.data.filters.base import Filter, Verdict, answers_of
+from llmctl.errors import InputError, MissingError, install_hint
 
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)(.*)")
 
 
-class ParsesFilter(Filter):
-    """Fences are closed, and what stands in fences marked json or python parses."""
+DIALECTS = ("", "postgres", "mysql", "tsql", "bigquery")
+"""What SQL of no stated dialect may be; the first is sqlglot's own mixture."""
+MARKS = {
+    "json": "json", "python": "python", "py": "python", "python3": "python", "sql": "sql",
+    "sh": "shell", "bash": "shell", "shell": "shell",
+}  # fmt: skip
+"""How a fence is marked -> the language that it has to parse as; others are not looked at."""
 
-    whole: Literal["markdown", "json", "python"] = Field(
+
+class ParsesFilter(Filter):
+    """Fences are closed, and what stands in fences marked json, python, sql or sh parses.
+
+    Nothing is run: bash only reads (`bash -n`), SQL is read by sqlglot.
+    """
+
+    whole: Literal["markdown", "json", "python", "sql", "shell"] = Field(
         "markdown", description="What the whole answer is; of markdown, the fenced blocks parse."
     )
+    dialect: str = Field(
+        "",
+        description="Dialect of SQL by sqlglot's name, such as postgres; empty takes what one of "
+        "the common dialects does.",
+    )
+
+    @field_validator("dialect")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[a-z0-9_]+", value):
+            raise ValueError("a dialect is one word such as postgres, mysql, sqlite or bigquery")
+        return value
 
     def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
         """See Filter."""
+
+        if self.dialect or self.whole == "sql":
+            _sql(self.dialect)  # a missing package or a wrong dialect is told before the first row
 
         def judge(row: Mapping[str, Any]) -> Verdict:
             for answer in answers_of(row):
@@ -32,7 +62,7 @@ class ParsesFilter(Filter):
                 for language, text in blocks:
                     if text is None:
                         return "a fence is not closed"
-                    if error := fault(language, text):
+                    if error := fault(MARKS.get(language, language), text, self.dialect):
                         return error
             return None
 
@@ -57,15 +87,76 @@ def fences(text: str) -> Iterator[tuple[str, str | None]]:
         yield language, None
 
 
-def fault(language: str, text: str) -> str | None:
+def fault(language: str, text: str, dialect: str = "") -> str | None:
     """Why a text is not the language that it is said to be; None for other languages."""
     try:
         if language == "json":
             json.loads(text)
-        elif language in ("python", "py", "python3"):
+        elif language == "python":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a doubtful escape is the author's, not ours
                 ast.parse(text)
+        elif language == "sql":
+            _parse_sql(text, dialect)
+        elif language == "shell":
+            _parse_shell(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        return f"{language}: {str(error).splitlines()[0]}"
+        return f"{language}: {(str(error).splitlines() or [type(error).__name__])[0]}"
     return None
+
+
+def _sql(dialect: str) -> Any:
+    """sqlglot, once its dialect is known to be one."""
+    try:
+        import sqlglot
+    except ImportError:
+        raise MissingError(f"parses: SQL needs sqlglot: {install_hint('data')}") from None
+    try:
+        sqlglot.Dialect.get_or_raise(dialect or None)
+    except ValueError as error:
+        raise InputError(f"parses: dialect: {error}") from None
+    return sqlglot
+
+
+def _parse_sql(text: str, dialect: str) -> None:
+    """Raises ValueError where SQL ends to be SQL, in every dialect that it may be."""
+    sqlglot = _sql(dialect)
+    faults = []
+    for each in [dialect] if dialect else DIALECTS:
+        try:
+            _statements(sqlglot, text, each)
+            return
+        except ValueError as error:
+            faults.append(error)
+    raise faults[0]
+
+
+def _statements(sqlglot: Any, text: str, dialect: str) -> None:
+    try:
+        found = sqlglot.parse(text, read=dialect or None, error_level=sqlglot.ErrorLevel.RAISE)
+    except sqlglot.errors.SqlglotError as error:
+        first = (getattr(error, "errors", None) or [{}])[0]
+        said = first.get("description") or str(error).splitlines()[0]
+        raise ValueError(f"{said} in line {first.get('line', 1)}") from None
+    for each in found:
+        # sqlglot takes what it does not know for an expression of one or two names
+        if isinstance(each, sqlglot.exp.Alias | sqlglot.exp.Column | sqlglot.exp.Literal):
+            raise ValueError("is no statement")
+
+
+def _parse_shell(text: str) -> None:
+    """Raises ValueError where bash, which reads and runs nothing, finds a mistake."""
+    bash = shutil.which("bash")
+    if bash is None:
+        raise MissingError("parses: shell code is read by bash, which is not installed: install it")
+    done = subprocess.run(
+        [bash, "--noprofile", "--norc", "-n"],
+        input=text.encode(errors="replace"),
+        capture_output=True,
+        env={"LC_ALL": "C"},
+        timeout=30,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["does not parse"]
+        raise ValueError(said[0].partition(": ")[2] or said[0])
