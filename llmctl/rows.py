@@ -1,4 +1,4 @@
-"""Rows in and out, one at a time: JSONL (also .gz) and Parquet; errors name file and line."""
+"""Rows in and out, one at a time: JSONL, JSON, CSV (also .gz), Parquet; errors name the line."""
 
 from __future__ import annotations
 
@@ -9,37 +9,62 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmctl import tables
 from llmctl.errors import InputError, MissingError, install_hint
 
 FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
+"""What artifacts hold."""
+READ = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+"""What is read besides Parquet, each also with `.gz` behind it."""
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a file; raises InputError at the first line that is not one."""
+    return (row for _, row in numbered(path))
+
+
+def numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line where it begins, row) of every row of a file; of Parquet, the row's number."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder, a file of rows is needed ({', '.join(FORMATS)})")
     if not path.exists():
         raise InputError(f"{path}: no such file")
+    suffix = Path(path.name.removesuffix(".gz")).suffix
     if path.suffix == ".parquet":
-        yield from _read_parquet(path)
-    elif path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
+        yield from enumerate(_read_parquet(path), 1)
+    elif suffix in (".jsonl", ".ndjson"):
         yield from _read_jsonl(path)
+    elif suffix == ".json":
+        yield from tables.read_array(path, _text(path))
+    elif suffix in (".csv", ".tsv"):
+        yield from tables.read_csv(path, _text(path), "\t" if suffix == ".tsv" else None)
     else:
-        raise InputError(f"{path}: rows are read from {', '.join(FORMATS)}, not '{path.suffix}'")
+        known = ", ".join((*READ, ".parquet"))
+        raise InputError(f"{path}: rows are read from {known}, not '{path.suffix}'")
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number, line) of a file that may be compressed; blank lines are left out."""
+def _text(path: Path) -> str:
+    """The text of a whole file that may be compressed."""
+    data = b"".join(line for _, line in lines(path, blank=True))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: not UTF-8 text") from None
+
+
+def lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, bytes]]:
+    """(line number, line) of a file that may be compressed; blank lines only when asked for."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         try:
             for number, line in enumerate(file, 1):
-                if not line.isspace():
+                if blank or not line.isspace():
                     yield number, line
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(f"{path}: not a whole gzip file: {error}") from None
 
 
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in lines(path):
         try:
             row = json.loads(line)
@@ -54,7 +79,7 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 dumps(row).encode()
             except UnicodeEncodeError:
                 raise InputError(f"{path}:{number}: has half a surrogate pair, no text") from None
-        yield row
+        yield number, row
 
 
 def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Formats: rows as other tools write them <-> examples, pairs, texts and labelled answers."""
