@@ -30,7 +30,7 @@ FILES = (
 
 def content(row: dict[str, Any]) -> dict[str, Any]:
     """What a row teaches."""
-    names = ("messages", "prompt", "chosen", "rejected", "text", "tools")
+    names = ("messages", "prompt", "chosen", "rejected", "text", "completion", "tools")
     return {name: row[name] for name in names if name in row}
 
 

@@ -14,6 +14,9 @@ from typing import Any, NotRequired, TypedDict
 from llmctl.errors import InputError
 
 ROLES = ("system", "user", "assistant", "tool")
+FORMS = ("examples", "pairs", "texts", "labelled", "candidates")
+"""What rows are: conversations to learn from, better and worse answers, raw texts, single answers
+labelled as good or bad, and several answers to one prompt of which the better is not known yet."""
 
 
 class Message(TypedDict):
@@ -116,6 +119,14 @@ class Dropped:
     id: str
     reason: str
     detail: str = ""
+
+
+def form_of(row: Mapping[str, Any]) -> str:
+    """Which of FORMS a row is."""
+    for key, form in (("chosen", "pairs"), ("completion", "labelled"), ("answers", "candidates")):
+        if key in row:
+            return form
+    return "examples" if "messages" in row else "texts"
 
 
 def row_id(*parts: str) -> str:

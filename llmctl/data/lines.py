@@ -10,10 +10,11 @@ from typing import Any
 from pydantic_core import from_json
 
 from llmctl import digest, rows
+from llmctl.data import reading
 from llmctl.errors import InputError
 
 TEXTS = (".txt", ".md")
-NO_TEXT = "no `messages`, no `prompt`/`chosen`/`rejected`, no `text`: name the fields in `text`"
+NO_TEXT = "a row of no known format: name the fields to compare in `text`"
 
 
 def raw(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -21,14 +22,10 @@ def raw(path: Path) -> Iterator[tuple[int, bytes]]:
     if path.is_dir() and not any(path.glob("*.parquet")):
         yield from _texts(path)
         return
-    if path.suffix == ".parquet" or path.is_dir():
-        for number, row in enumerate(rows.read(path), 1):
+    if not path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
+        for number, row in rows.numbered(path):
             yield number, rows.dumps(row).encode("utf-8", "surrogatepass") + b"\n"
         return
-    if not path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
-        raise InputError(
-            f"{path}: rows are read from {', '.join(rows.FORMATS)}, not '{path.suffix}'"
-        )
     for number, line in rows.lines(path):
         yield number, line if line.endswith(b"\n") else line + b"\n"
 
@@ -95,7 +92,10 @@ def text_of(row: Mapping[str, Any], fields: Sequence[str], where: str) -> str:
         return "\0".join(_flat(row[name]) for name in names)
     if "text" in row:
         return _flat(row["text"])
-    raise InputError(f"{where}: {NO_TEXT}")
+    own = reading.converted(row, where)
+    if own is None:
+        raise InputError(f"{where}: {NO_TEXT}")
+    return text_of(own, fields, where)
 
 
 def _flat(value: Any) -> str:

@@ -8,14 +8,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from llmctl import rows
+from llmctl import rows, ui
+from llmctl.artifact import owner_of
+from llmctl.data import reading
+from llmctl.data.formats.base import Format, UnfitError
 from llmctl.errors import InputError
 from llmctl.generation.asking import Asking
-from llmctl.records import check_example, check_pair, flat, row_id
+from llmctl.records import Dropped, flat, form_of, row_id
 
 Row = Mapping[str, Any]
-FORMS = ("examples", "pairs", "texts")
-"""What a row can be: a conversation, a better and a worse answer, or raw text."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,27 @@ class Material:
         return Random("\0".join([str(self.seed), *parts]))
 
 
-def form_of(row: Row) -> str:
-    """Which of FORMS a row has."""
-    if "chosen" in row:
-        return "pairs"
-    return "examples" if "messages" in row else "texts"
+@dataclass
+class Gathered:
+    """What was told and left out while the sources were read."""
+
+    formats: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """File -> its format, and whether it was detected."""
+    dropped: list[Dropped] = field(default_factory=list)
 
 
-def gather(sources: Iterable[Path], seed: int, asking: Asking) -> Material:
-    """Everything that the sources hold; raises InputError at what is neither of the known forms."""
+def gather(
+    sources: Iterable[Path],
+    seed: int,
+    asking: Asking,
+    format: Format | None = None,
+    gathered: Gathered | None = None,
+) -> Material:
+    """Everything that the sources hold; raises InputError at what is of no known format.
+
+    `format` is that of files which other tools wrote; without it the rows tell it.
+    """
+    told = gathered if gathered is not None else Gathered()
     documents: list[dict[str, Any]] = []
     chunks: list[dict[str, Any]] = []
     given: list[Row] = []
@@ -57,14 +70,15 @@ def gather(sources: Iterable[Path], seed: int, asking: Asking) -> Material:
                 chunks += rows.read(source / "chunks.jsonl")
             continue
         for path in files(source):
-            for number, row in enumerate(rows.read(path), 1):
+            ours = owner_of(path) is not None
+            for row in _read(path, None if ours else format, told):
                 kind = kind_of(row)
                 if kind == "chunk":
                     chunks.append(row)
                 elif kind == "document":
                     documents.append(row)
                 else:
-                    given.append(checked(row, path, number))
+                    given.append(row)
     return Material(documents, chunks, given, seed, asking)
 
 
@@ -90,21 +104,40 @@ def kind_of(row: Row) -> str:
     return "document" if "uri" in row and "title" in row else "row"
 
 
-def checked(row: dict[str, Any], path: Path, number: int) -> Row:
-    """A row of the source with `id` and `source`; its place in the file when it names none."""
-    where = f"{path}: row {number}"
-    if "chosen" in row or "rejected" in row:
-        check_pair(row, where)
-        text = flat([*row["prompt"], *row["chosen"], *row["rejected"]])
-    elif "text" in row and "messages" not in row:
-        text = row["text"]
-        if not isinstance(text, str):
-            raise InputError(f"{where}: `text` must be text")
-    else:
-        check_example(row, where)
-        text = flat(row["messages"])
-    place = {"uri": str(path.name), "document": f"{path.name}#{number}", "row": number}
-    return {"id": row_id(text), **row, "source": row.get("source") or place}
+def _read(path: Path, format: Format | None, told: Gathered) -> Iterator[dict[str, Any]]:
+    """The rows of a file with `id` and `source`; what nothing can be learnt from is dropped."""
+    heard = reading.Reading()
+    for where, row in reading.read(path, format, reading=heard):
+        line = where.rpartition(":")[2]
+        if isinstance(row, UnfitError):
+            told.dropped.append(Dropped(f"{path.name}:{line}", row.reason, row.detail))
+        else:
+            yield placed(row, path.name, int(line))
+    told.formats[str(path)] = heard.dump()
+    ui.note(f"{path}: {heard}")
+
+
+def placed(row: dict[str, Any], name: str, line: int) -> dict[str, Any]:
+    """A row with an `id` from its content and its place in the file, where it has none."""
+    place = {"uri": name, "document": f"{name}#{line}", "row": line}
+    given = row.get("id")
+    return {
+        **row,
+        "id": str(given) if given not in (None, "") else row_id(*content(row)),
+        "source": row["source"] if isinstance(row.get("source"), Mapping) else place,
+        "meta": row.get("meta") or {},
+    }
+
+
+def content(row: Row) -> list[str]:
+    """What makes a row what it is, as texts; an id is made of it."""
+    if "answers" in row:
+        return [flat(row["prompt"]), *(each["content"] for each in row["answers"])]
+    if "text" in row and "messages" not in row:
+        return [row["text"]]
+    if "completion" in row:
+        return [flat(row["prompt"]), flat(row["completion"]), str(row["label"])]
+    return [flat(row[name]) for name in ("messages", "prompt", "chosen", "rejected") if name in row]
 
 
 def texts_as_documents(material: Material) -> Iterator[dict[str, Any]]:

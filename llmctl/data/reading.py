@@ -11,9 +11,10 @@ from typing import Any
 
 import llmctl.data.formats
 from llmctl import rows
-from llmctl.data.formats.base import Format, UnfitError, form_of
+from llmctl.data.formats.base import Format, UnfitError
 from llmctl.errors import InputError
 from llmctl.plugins import backend, kinds
+from llmctl.records import form_of
 
 
 @dataclass
@@ -75,6 +76,14 @@ def read(
         yield where, found
 
 
+def is_own(row: Mapping[str, Any]) -> bool:
+    """Whether a row is in llmctl's own form, which needs no reading: messages are lists."""
+    names = ("messages", "prompt", "completion", "chosen", "rejected")
+    found = [row[name] for name in names if name in row]
+    told = "label" in row and "messages" in row
+    return ("text" in row or bool(found)) and all(isinstance(f, list) for f in found) and not told
+
+
 def detect(row: Mapping[str, Any], where: str) -> Format:
     """The one format that a row has the keys of."""
     found = claimants(row)
@@ -90,6 +99,15 @@ def detect(row: Mapping[str, Any], where: str) -> Format:
         f"{where}: could be {' or '.join(found)}; say which: "
         + " or ".join(f"`format: {kind}`" for kind in found)
     )
+
+
+def converted(row: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+    """A row by itself as one of ours; None when its format is not known or holds nothing fit."""
+    found = claimants(row)
+    try:
+        return Format.of(found[0]).read(row, where) if len(found) == 1 else None
+    except UnfitError:
+        return None
 
 
 def claimants(row: Mapping[str, Any]) -> list[str]:
@@ -122,7 +140,7 @@ GUESSES = {
     "assistant": ("answer", "response", "output", "completion", "reply", "solution"),
     "chosen": ("chosen", "better", "preferred"),
     "rejected": ("rejected", "worse"),
-    "text": ("content", "document", "body"),
+    "field": ("content", "document", "body"),
 }
 """Names that columns often have; only used to word a hint."""
 
@@ -135,12 +153,12 @@ def _columns(row: Mapping[str, Any]) -> str:
         for role, guesses in GUESSES.items()
     }
     if found["chosen"] != "…" or found["rejected"] != "…":
-        roles = ["user", "chosen", "rejected"]
-    elif found["text"] != "…" and found["user"] == "…":
-        roles = ["text"]
+        kind, roles = "pair_columns", ["user", "chosen", "rejected"]
+    elif found["field"] != "…" and found["user"] == "…":
+        kind, roles = "text", ["field"]
     else:
-        roles = ["user", "assistant"]
-    return "{kind: columns, " + ", ".join(f"{role}: {found[role]}" for role in roles) + "}"
+        kind, roles = "columns", ["user", "assistant"]
+    return f"{{kind: {kind}, " + ", ".join(f"{role}: {found[role]}" for role in roles) + "}"
 
 
 def _wanted(kind: str, form: str, forms: Sequence[str]) -> str:

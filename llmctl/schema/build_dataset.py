@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from llmctl.data.builders.base import Builder
 from llmctl.data.filters.base import Filter
+from llmctl.data.formats.base import Format
 from llmctl.schema.base import Part, Recipe
 from llmctl.schema.parts import ModelRef
 
@@ -19,7 +20,15 @@ class Split(Part):
     validation: float = Field(0.1, ge=0, lt=1, description="Share of the groups for validation.")
     test: float = Field(0.15, ge=0, lt=1, description="Share of the groups for test.")
     by: Literal["document", "section"] = Field(
-        "document", description="What a group is: a whole document, or one source span."
+        "document",
+        description="What a group is: a whole document, or one source span. Rows of a file that "
+        "names no documents stand together when they begin with the same question.",
+    )
+    group_by: str | None = Field(
+        None,
+        min_length=1,
+        description="Field of the rows (dotted; in `meta` too) whose value is the group; it "
+        "decides instead of `by`.",
     )
 
     @model_validator(mode="after")
@@ -36,6 +45,10 @@ class BuildDatasetRecipe(Recipe):
     source: Path | list[Path] = Field(
         description="Artifact folder of ingest; file or folder of rows (examples, pairs, texts, "
         "documents or chunks); or a list of them.",
+    )
+    format: Format | None = Field(
+        None,
+        description="Format of a source that another tool wrote; without it the rows tell it.",
     )
     builders: list[Builder] = Field(
         default_factory=list,

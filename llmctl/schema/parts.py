@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from llmctl.data.formats.base import Format
 from llmctl.schema.base import Part
 
 ModelRef = Annotated[
@@ -69,6 +70,10 @@ class TrainData(Part):
         None,
         description="Artifact folder or file of held-out rows; without it the folder of `train` "
         "is used (its test split, else its validation split).",
+    )
+    format: Format | None = Field(
+        None,
+        description="Format of files that other tools wrote; without it the rows tell it.",
     )
     hold_out: float = Field(
         0.2,

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from random import Random
+from typing import Any
 
 from llmctl import ui
 from llmctl.artifact import Artifact
 from llmctl.data import dataset_report
 from llmctl.data.builders.base import Builder
 from llmctl.data.material import (
+    Gathered,
     Material,
     Row,
-    form_of,
     gather,
     texts_as_documents,
     whole_chunks,
 )
 from llmctl.errors import InputError
 from llmctl.generation.asking import Asking
-from llmctl.records import Dropped
+from llmctl.records import Dropped, flat, form_of, row_id
 from llmctl.schema.build_dataset import BuildDatasetRecipe, Split
 
 SPLITS = ("train", "validation", "test")
@@ -36,7 +37,9 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     dropped: list[Dropped] = []
     asking = Asking(artifact.scratch / "replies.sqlite")
     sources = [artifact.input(key) for key in recipe.source_inputs()]
-    material = gather(sources, recipe.seed, asking)
+    gathered = Gathered(dropped=dropped)
+    material = gather(sources, recipe.seed, asking, recipe.format, gathered)
+    artifact.extra["formats"] = gathered.formats
     made = built(recipe, material, dropped)
     kept = collected(_filtered(recipe, made), dropped)
     if not kept:
@@ -141,9 +144,32 @@ def _filtered(recipe: BuildDatasetRecipe, made: list[Row]) -> Iterator[Row | Dro
 
 def group_of(row: Row, split: Split) -> str:
     """What must stay on one side of the split."""
+    if split.group_by is not None:
+        return f"{split.group_by}={field_of(row, split.group_by)}"
     source = row["source"]
+    if "row" in source and split.by == "document":  # of a table, where no document is known
+        return begun(row)
     document = str(source.get("document") or source.get("uri") or row["id"])
     return document if split.by == "document" else f"{document}:{source.get('start', row['id'])}"
+
+
+def field_of(row: Row, dotted: str) -> str:
+    """A field of a row, looked for in `meta` too; its group."""
+    for start in (row, row["meta"]):
+        value: Any = start
+        for part in dotted.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            return str(value)
+    known = ", ".join(sorted({*row, *row["meta"]}))
+    raise InputError(f"split.group_by: row {row['id']} has no field '{dotted}'; there are: {known}")
+
+
+def begun(row: Row) -> str:
+    """Rows that begin with the same question may be of one conversation: they stay together."""
+    turns = row.get("prompt") or row.get("messages") or ()
+    first = next((each for each in turns if each["role"] == "user"), None)
+    return row_id(flat([first])) if first else str(row["source"]["document"])
 
 
 def divide(groups: list[str], split: Split, seed: int) -> dict[str, str]:

@@ -17,7 +17,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from llmctl import rows as files
+from llmctl import ui
 from llmctl.artifact import Artifact
+from llmctl.data import reading
+from llmctl.data.formats.base import Format, UnfitError
 from llmctl.errors import InputError
 from llmctl.records import check_example, row_id
 from llmctl.schema.parts import TrainData
@@ -131,20 +134,31 @@ def check_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
         raise InputError(f"{model}: its tokenizer gives no character offsets (not a fast one)")
 
 
-def numbered(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(file:line, row) of a file; for JSONL without blank lines the line is the row's."""
-    return [(f"{path}:{number}", row) for number, row in enumerate(files.read(path), 1)]
-
-
 Rows = list[tuple[str, dict[str, Any]]]
+
+
+def numbered(path: Path, format: Format | None, artifact: Artifact) -> Rows:
+    """(file:line, row) of a file of any format; rows in our own form are checked later."""
+    if format is None and reading.is_own(next(files.read(path), {"text": ""})):
+        return [(f"{path}:{line}", row) for line, row in files.numbered(path)]
+    told = reading.Reading()
+    found = [
+        (where, row)
+        for where, row in reading.read(path, format, reading=told)
+        if not isinstance(row, UnfitError)
+    ]
+    ui.note(f"{path}: {told}")
+    artifact.extra.setdefault("formats", {})[str(path)] = told.dump()
+    artifact.dropped.update(told.unfit)
+    return found
 
 
 def split(data: TrainData, seed: int, artifact: Artifact) -> tuple[Rows, Rows]:
     """(rows to learn from, rows to measure with), disjoint by id; what leaves is counted."""
-    train = numbered(files.find(data.train))
+    train = numbered(files.find(data.train), data.format, artifact)
     if not train:
         raise InputError(f"{data.train}: has no rows to learn from")
-    held = _held_out(data)
+    held = _held_out(data, artifact)
     if held is None:
         order = sorted(range(len(train)), key=lambda i: row_id(str(seed), files.dumps(train[i][1])))
         back = set(order[: round(len(train) * data.hold_out)])
@@ -167,16 +181,16 @@ def _key(row: dict[str, Any]) -> str:
     return files.dumps(body)
 
 
-def _held_out(data: TrainData) -> Rows | None:
+def _held_out(data: TrainData, artifact: Artifact) -> Rows | None:
     """The rows of the test split, else of the validation split; None when there is neither."""
     ref = data.validation
     if ref is not None and ref.is_file():
-        return numbered(ref)
+        return numbered(ref, data.format, artifact)
     folder = ref if ref is not None else data.train
     for name in ("test", "validation"):
         if folder.is_dir():
             try:
-                return numbered(files.find(folder, name))
+                return numbered(files.find(folder, name), data.format, artifact)
             except InputError:
                 continue
     if ref is not None:

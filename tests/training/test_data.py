@@ -135,6 +135,25 @@ def test_held_out_rows_never_train(tmp_path: Path) -> None:
     assert len(back) == 3 and not {r["id"] for _, r in rows} & {r["id"] for _, r in back}
 
 
+def test_rows_of_other_tools_are_learnt_from(tmp_path: Path) -> None:
+    alpaca = [{"instruction": f"q{i}", "output": f"a{i}"} for i in range(5)]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(alpaca))
+    artifact = Artifact(tmp_path)
+    rows, held = data.split(TrainData(train=path), 1, artifact)
+    assert len(rows) == 4 and len(held) == 1
+    where, row = rows[0]
+    found = data.tokens_of(TOKENIZER, row, where, "assistant")
+    assert found.targets == len(row["messages"][1]["content"]) + 1
+    assert artifact.extra["formats"][str(path)]["format"] == "alpaca"
+    table = tmp_path / "t.csv"
+    table.write_text("q,a\nwarm?,yes\ncold?,\n")
+    columns = {"kind": "columns", "user": "q", "assistant": "a"}
+    rows, _ = data.split(TrainData(train=table, format=columns, hold_out=0), 1, artifact)  # type: ignore[arg-type]
+    assert [row["messages"][0]["content"] for _, row in rows] == ["warm?"]
+    assert artifact.dropped["empty_cell"] == 1
+
+
 def pair(**changed: Any) -> dict[str, Any]:
     row = {
         "prompt": messages("q"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl.plugins import Backend
+from llmctl.records import form_of
 
 Verdict = str | None
 """None keeps the row; else the detail of why it leaves (the reason is the filter's kind)."""
@@ -25,6 +26,14 @@ class Filter(Backend):
         return {}
 
 
+ANSWERS = {
+    "examples": ("messages",),
+    "pairs": ("chosen", "rejected"),
+    "labelled": ("completion",),
+}
+"""Form of a row -> where its answers are."""
+
+
 def question_of(row: Mapping[str, Any]) -> str:
     """The last user turn; of raw text, the text itself."""
     turns = row.get("prompt") or row.get("messages")
@@ -35,9 +44,12 @@ def question_of(row: Mapping[str, Any]) -> str:
 
 def answers_of(row: Mapping[str, Any]) -> list[str]:
     """The assistant's turns; of a pair, both sides; of raw text, the text itself."""
-    if "text" in row and "messages" not in row:
+    form = form_of(row)
+    if form == "texts":
         return [row["text"]]
-    turns = row["messages"] if "messages" in row else [*row["chosen"], *row["rejected"]]
+    if form == "candidates":
+        return [each["content"] for each in row["answers"]]
+    turns = [m for name in ANSWERS[form] for m in row[name]]
     return [m["content"] for m in turns if m["role"] == "assistant"]
 
 

@@ -8,11 +8,7 @@ from typing import Any, ClassVar
 
 from llmctl.errors import InputError
 from llmctl.plugins import Backend
-from llmctl.records import ROLES
-
-FORMS = ("examples", "pairs", "texts", "labelled")
-"""What rows are: conversations to learn from, better and worse answers, raw texts, or conversations
-whose last answer is labelled as good or bad."""
+from llmctl.records import ROLES, form_of
 
 
 class UnfitError(Exception):
@@ -41,15 +37,6 @@ class Format(Backend):
     @abstractmethod
     def write(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         """A row of ours in this format; raises InputError when it cannot be held."""
-
-
-def form_of(row: Mapping[str, Any]) -> str:
-    """Which of FORMS a row of ours is."""
-    if "chosen" in row:
-        return "pairs"
-    if "messages" in row:
-        return "labelled" if "label" in row else "examples"
-    return "texts"
 
 
 def rest(row: Mapping[str, Any], used: Iterable[str]) -> dict[str, Any]:
@@ -184,10 +171,8 @@ def example_of(
 ) -> list[dict[str, Any]]:
     """The messages of an example; refuses to write anything else."""
     if "messages" not in row:
-        found = "a pair" if "chosen" in row else "raw text"
+        found = {"pairs": "a pair", "labelled": "a labelled answer"}.get(form_of(row), "raw text")
         raise InputError(f"{where}: {kind} holds conversations; this row is {found}")
-    if row.get("label") is False and kind != "kto":
-        raise InputError(f"{where}: {kind} holds good answers; this one is labelled bad; use kto")
     _no_tools(row, kind, where, tools)
     return list(row["messages"])
 

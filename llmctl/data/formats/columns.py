@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -13,7 +13,6 @@ from llmctl.data.formats.base import (
     alternating,
     dialogue,
     example_of,
-    pair_of,
     rest,
     text,
 )
@@ -21,33 +20,19 @@ from llmctl.errors import InputError
 
 
 class ColumnsFormat(Format):
-    """`user` with `assistant`; `user` with `chosen` and `rejected`; or `text` alone."""
+    """One question and its answer in each row."""
 
     shape: ClassVar[str] = "columns that the recipe names"
 
-    user: str | None = Field(None, min_length=1, description="Column of the question.")
-    assistant: str | None = Field(None, min_length=1, description="Column of the answer.")
+    user: str = Field(min_length=1, description="Column of the question.")
+    assistant: str = Field(min_length=1, description="Column of the answer.")
     system: str | None = Field(
         None, min_length=1, description="Column of the system message; empty cells give none."
     )
-    chosen: str | None = Field(None, min_length=1, description="Column of the better answer.")
-    rejected: str | None = Field(None, min_length=1, description="Column of the worse answer.")
-    text: str | None = Field(None, min_length=1, description="Column of raw text.")
 
     @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        named = {name for name in type(self).model_fields if getattr(self, name) is not None}
-        if named - {"system"} not in FORMS:
-            raise ValueError(
-                "name user and assistant, or user, chosen and rejected, or text alone; "
-                f"found {', '.join(sorted(named)) or 'none'}"
-            )
-        if self.text and self.system:
-            raise ValueError("raw text has no system message")
-        columns = [getattr(self, name) for name in sorted(named)]
-        twice = next((column for column in columns if columns.count(column) > 1), None)
-        if twice:
-            raise ValueError(f"column '{twice}' is named twice")
+    def _apart(self) -> Self:
+        apart([self.user, self.assistant, self.system])
         return self
 
     @classmethod
@@ -57,65 +42,45 @@ class ColumnsFormat(Format):
 
     def read(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         """See Format; a row with an empty cell is unfit."""
-        said = {name: self._cell(row, name, where) for name in FIELDS if getattr(self, name)}
-        used = [getattr(self, name) for name in said]
-        system = ""
-        if self.system:
-            system, used = text(row, self.system, where, optional=True), [*used, self.system]
-        extra = rest(row, used)
-        if self.text:
-            return {"text": said["text"], **extra}
-        if self.assistant:
-            return {"messages": dialogue(system, said["user"], said["assistant"]), **extra}
-        answers = {
-            name: [{"role": "assistant", "content": said[name]}] for name in ("chosen", "rejected")
-        }
-        return {"prompt": dialogue(system, said["user"]), **answers, **extra}
+        asked, answered = (cell(row, each, where) for each in (self.user, self.assistant))
+        extra = rest(row, filter(None, (self.user, self.assistant, self.system)))
+        return {"messages": dialogue(system_of(row, self.system, where), asked, answered), **extra}
 
     def write(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """See Format; one question and its answer are held, longer conversations are not."""
-        if self.text:
-            return {self.text: example_text(row, where)}
-        if self.chosen and self.rejected:
-            pair_of(row, self.kind, where)
-            sides = {"chosen": row["chosen"], "rejected": row["rejected"]}
-            begun = row["prompt"]
-        else:
-            messages = example_of(row, self.kind, where)
-            sides, begun = {"assistant": messages[-1:]}, messages[:-1]
-        found: dict[str, Any] = {}
-        for name, answer in sides.items():
-            system, said = alternating([*begun, *answer], self.kind, where)
-            if len(said) != 2:
-                raise InputError(
-                    f"{where}: columns hold one question and its answer; export as openai"
-                )
-            if system and not self.system:
-                raise InputError(f"{where}: has a system message; name a column `system` for it")
-            if self.system:
-                found[self.system] = system
-            found[str(self.user)], found[getattr(self, name)] = said
-        return found
-
-    def _cell(self, row: Mapping[str, Any], name: str, where: str) -> str:
-        column = getattr(self, name)
-        if column not in row:
-            raise InputError(f"{where}: has no column '{column}'; found {', '.join(map(str, row))}")
-        if row[column] is None:
-            raise UnfitError("empty_cell", f"column '{column}'")
-        cell = text(row, column, where)
-        if not cell.strip():
-            raise UnfitError("empty_cell", f"column '{column}'")
-        return cell
+        """See Format; longer conversations cannot be held."""
+        messages = example_of(row, self.kind, where)
+        system, (asked, answer) = two(messages, self.system, self.kind, where)
+        return system | {self.user: asked, self.assistant: answer}
 
 
-FIELDS = ("user", "assistant", "chosen", "rejected", "text")
-FORMS = ({"user", "assistant"}, {"user", "chosen", "rejected"}, {"text"})
-"""The sets of columns that make a row."""
+def apart(columns: Sequence[str | None]) -> None:
+    """Refuse a column that is named twice."""
+    twice = next((c for c in columns if c is not None and columns.count(c) > 1), None)
+    if twice:
+        raise ValueError(f"column '{twice}' is named twice")
 
 
-def example_text(row: Mapping[str, Any], where: str) -> str:
-    """The raw text of a row of texts."""
-    if "text" not in row:
-        raise InputError(f"{where}: a column of text holds raw text; this row is a conversation")
-    return str(row["text"])
+def cell(row: Mapping[str, Any], column: str, where: str) -> str:
+    """The text of a column; an empty cell is unfit."""
+    if column not in row:
+        raise InputError(f"{where}: has no column '{column}'; found {', '.join(map(str, row))}")
+    if row[column] is None or not text(row, column, where).strip():
+        raise UnfitError("empty_cell", f"column '{column}'")
+    return text(row, column, where)
+
+
+def system_of(row: Mapping[str, Any], column: str | None, where: str) -> str:
+    """The system message; nothing where no column is named or the cell is empty."""
+    return text(row, column, where, optional=True) if column else ""
+
+
+def two(
+    messages: Sequence[Mapping[str, Any]], column: str | None, kind: str, where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """({column: system message} where a column is named, [question, answer])."""
+    system, said = alternating(messages, kind, where)
+    if len(said) != 2:
+        raise InputError(f"{where}: {kind} holds one question and its answer; export as openai")
+    if system and not column:
+        raise InputError(f"{where}: has a system message; name a column `system` for it")
+    return ({column: system} if column else {}), said

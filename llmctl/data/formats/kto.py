@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from llmctl.data.formats.base import (
     Format,
     answered,
-    example_of,
     kind_of,
     messages_of,
     rest,
@@ -40,14 +39,15 @@ class KtoFormat(Format):
         else:
             messages = turns(row, "prompt", "user", where)
             messages += turns(row, "completion", "assistant", where)
-        split_answer(messages, where)
+        prompt, completion = split_answer(messages, where)
         extra = rest(row, ("messages", "prompt", "completion", "label"))
-        return {"messages": messages, "label": row["label"], **extra}
+        return {"prompt": prompt, "completion": completion, "label": row["label"], **extra}
 
     def write(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """See Format; an example without a label counts as good."""
-        prompt, completion = split_answer(example_of(row, self.kind, where, tools=True), where)
-        label = row.get("label", True)
+        """See Format."""
+        if "completion" not in row:
+            raise InputError(f"{where}: kto holds single answers with a label; this row has none")
+        prompt, completion, label = row["prompt"], row["completion"], row["label"]
         if answered(prompt, completion) and not row.get("tools"):
             one, other = prompt[0]["content"], completion[0]["content"]
             return {"prompt": one, "completion": other, "label": label}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from llmctl.data.formats.base import Format, text
+from pydantic import Field
+
+from llmctl.data.formats.base import Format, rest, text
 from llmctl.errors import InputError
 
 
@@ -14,6 +16,8 @@ class TextFormat(Format):
 
     shape: ClassVar[str] = "text"
 
+    field: str = Field("text", min_length=1, description="Field of the text.")
+
     @classmethod
     def claims(cls, row: Mapping[str, Any]) -> bool:
         """See Format."""
@@ -21,10 +25,11 @@ class TextFormat(Format):
 
     def read(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         """See Format; keys beside `text` stay where they are."""
-        return {**row, "text": text(row, "text", where)}
+        said = text(row, self.field, where)
+        return {**row} if self.field == "text" else {"text": said, **rest(row, (self.field,))}
 
     def write(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         """See Format."""
         if "text" not in row:
             raise InputError(f"{where}: text holds raw text; this row is a conversation")
-        return {"text": row["text"]}
+        return {self.field: row["text"]}
