@@ -55,9 +55,7 @@ class SftRecipe(TrainingRecipe):
             if key in self.model_fields_set:
                 raise ValueError(f"{key} is a key of task causal, not of {self.task.kind}; drop it")
         if self.data.format is not None:
-            raise ValueError(
-                f"data.format is a key of task causal, not of {self.task.kind}"
-            )
+            raise ValueError(f"data.format is a key of task causal, not of {self.task.kind}")
         if "method" in self.model_fields_set and self.method != "full":
             raise ValueError(f"task {self.task.kind} trains every weight; write method: full")
         return self
