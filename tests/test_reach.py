@@ -83,12 +83,16 @@ def recipe_of(stage: str, data: dict[str, Any]) -> Recipe:
 
 
 def keys_of(stage: str) -> dict[str, tuple[str, str]]:
-    """Key -> what has to be proven: per stage, but once for a backend's keys."""
+    """Key -> what has to be proven: per stage, but once for what stands inside a backend."""
     found = {}
     for key, owner, _ in fields(stage):
         name = key.rpartition(".")[2]
-        shared = issubclass(owner, Backend)
-        found[key] = (f"{owner.__module__}" if shared else stage, name if shared else key)
+        if issubclass(owner, Backend):
+            found[key] = (owner.__module__, name)
+        elif "]" in key:  # a part that a backend has, wherever that backend is used
+            found[key] = (owner.__module__, f"{owner.__name__}.{name}")
+        else:
+            found[key] = (stage, key)
     return found
 
 

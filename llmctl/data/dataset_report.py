@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmctl.data import judging
 from llmctl.exploration import page
 from llmctl.exploration.profile import profile
 from llmctl.exploration.views import view_of
@@ -26,6 +27,7 @@ def write(
     made: int,
     parts: Mapping[str, Sequence[Mapping[str, Any]]],
     dropped: Sequence[Dropped],
+    judged: Sequence[judging.Judged] = (),
 ) -> None:
     """Write report.html; `parts` are the rows of each split."""
     report = Report(f"build-dataset: {recipe.out}")
@@ -36,6 +38,7 @@ def write(
     report.bars("from made to kept", [*funnel, ("kept", float(kept), None)], "rows")
     rows = (view_of(row, split) for split, each in parts.items() for row in each)
     page.write_sections(report, profile(rows, tokenizer=recipe.tokenizer, seed=recipe.seed))
+    judging.write_sections(report, judged)
     if dropped:
         report.heading("Dropped")
         report.table(

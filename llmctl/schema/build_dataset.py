@@ -10,7 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from llmctl.data.builders.base import Builder
 from llmctl.data.filters.base import Filter
 from llmctl.data.formats.base import Format
+from llmctl.data.selectors.base import Selector
 from llmctl.schema.base import Part, Recipe
+from llmctl.schema.judging import Judging
 from llmctl.schema.parts import ModelRef
 
 
@@ -59,6 +61,13 @@ class BuildDatasetRecipe(Recipe):
         default_factory=lambda: [Filter.of("length"), Filter.of("duplicate")],
         description="What rows have to pass, in order.",
     )
+    judges: list[Judging] = Field(
+        default_factory=list,
+        description="Who judges the rows that passed; rows that are judged low leave.",
+    )
+    select: list[Selector] = Field(
+        default_factory=list, description="Which of the rows stay, one choice after another."
+    )
     split: Split = Field(
         default_factory=lambda: Split.model_validate({}), description="How rows are divided."
     )
@@ -82,6 +91,14 @@ class BuildDatasetRecipe(Recipe):
             form = each.form or form
         return self
 
+    @model_validator(mode="after")
+    def _judges_have_names(self) -> Self:
+        titles = [each.title for each in self.judges]
+        twice = {title for title in titles if titles.count(title) > 1}
+        if twice:
+            raise ValueError(f"two judges are named '{min(twice)}'; give them a `name`")
+        return self
+
     @field_validator("source")
     @classmethod
     def _some_source(cls, source: Path | list[Path]) -> Path | list[Path]:
@@ -100,12 +117,15 @@ class BuildDatasetRecipe(Recipe):
         return ", ".join(map(str, self.source_inputs().values()))
 
     def inputs(self) -> dict[str, Path | str]:
-        """The sources, and the models and files of builders and filters."""
+        """The sources, and the models and files of every step."""
         found = self.source_inputs()
-        for key in ("builders", "filters"):
+        for key in ("builders", "filters", "select"):
             for number, each in enumerate(getattr(self, key)):
                 for name, ref in each.model_inputs().items():
                     found[f"{key}.{number}.{name}"] = ref
+        for number, judging in enumerate(self.judges):
+            for name, ref in judging.inputs().items():
+                found[f"judges.{number}.{name}"] = ref
         if self.tokenizer is not None:
             found["tokenizer"] = self.tokenizer
         return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmctl import ui
 from llmctl.artifact import Artifact
-from llmctl.data import dataset_report
+from llmctl.data import dataset_report, judging
 from llmctl.data.builders.base import Builder
 from llmctl.data.material import (
     Gathered,
@@ -31,8 +31,8 @@ SPLITS = ("train", "validation", "test")
 def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     """Write `train.jsonl`, `validation.jsonl`, `test.jsonl`, `dropped.jsonl` and `report.html`.
 
-    Steps follow each other: builders, filters, split. Each takes the rows so far and gives rows;
-    what leaves goes to `dropped` with its reason.
+    Steps follow each other: builders, filters, judges, selectors, split. Each takes the rows so
+    far and gives rows; what leaves goes to `dropped` with its reason.
     """
     dropped: list[Dropped] = []
     asking = Asking(artifact.scratch / "replies.sqlite")
@@ -42,6 +42,10 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     artifact.extra["formats"] = gathered.formats
     made = built(recipe, material, dropped)
     kept = collected(_filtered(recipe, made), dropped)
+    judged: list[judging.Judged] = []
+    kept = collected(judging.judged(recipe.judges, kept, asking.cache, judged), dropped)
+    for selector in recipe.select:
+        kept = collected(selector.select(kept, recipe.seed), dropped)
     if not kept:
         raise InputError(f"{recipe.source_name()}: gave no rows; {_reasons(dropped)}")
     groups = divide([group_of(row, recipe.split) for row in kept], recipe.split, recipe.seed)
@@ -54,7 +58,10 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     artifact.dropped.update(Counter(each.reason for each in dropped))
     artifact.metrics.update(made=len(made), kept=len(kept), **asking.counts)
     artifact.metrics.update({f"rows_{name}": len(parts[name]) for name in SPLITS})
-    dataset_report.write(recipe, artifact, len(made), parts, dropped)
+    if judged:
+        artifact.metrics["judges"] = judging.metrics(judged)
+        artifact.summary += [(f"judge {each.setting.title}", each.line()) for each in judged]
+    dataset_report.write(recipe, artifact, len(made), parts, dropped, judged)
     counts = ", ".join(f"{len(parts[name])} {name}" for name in SPLITS)
     artifact.summary.append(("rows", counts))
     if dropped:

