@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmctl.rag import vectors
-from llmctl.rag.collection import CHUNKS, Kept, Part, Writer
+from llmctl.rag import identity, vectors
+from llmctl.rag.collection import CHUNKS, FILES, UNITS, Kept, Part, Writer
 from llmctl.rag.cutting import cut, embedded_text
 from llmctl.rag.reading import Dropped, documents_of, units
 from llmctl.rag.sources.base import Unit
@@ -35,8 +36,9 @@ WAITING = 4 << 20
 class Lazy:
     """An embedder that is loaded at its first use: a run with nothing left to embed needs none."""
 
-    def __init__(self, recipe: IngestRecipe) -> None:
-        self.recipe, self.stack = recipe, ExitStack()
+    def __init__(self, recipe: IngestRecipe, folder: Path, old: Kept | None) -> None:
+        self.recipe, self.folder, self.old = recipe, folder, old
+        self.stack = ExitStack()
         self.live: Live | None = None
 
     def __enter__(self) -> Lazy:
@@ -44,11 +46,25 @@ class Lazy:
 
     def __exit__(self, *error: object) -> None:
         self.stack.close()
+        if (
+            error[0] is None
+            and self.old is not None
+            and not (self.folder / identity.NAME).is_file()
+        ):
+            before = self.old.folder / identity.NAME
+            if before.is_file():
+                shutil.copyfile(before, self.folder / identity.NAME)
 
     def get(self) -> Live:
-        """The loaded embedder."""
+        """The loaded embedder; its vectors may stand beside those that are there already."""
         if self.live is None:
-            self.live = self.stack.enter_context(self.recipe.embedder.open())
+            live = self.stack.enter_context(self.recipe.embedder.open())
+            what = self.recipe.embedder.kind
+            identity.check(self.folder, live, what, f"remove {self.folder} and run again")
+            if self.old is not None:
+                identity.check(self.old.folder, live, what)
+            identity.note(self.folder, self.recipe.embedder, live)
+            self.live = live
         return self.live
 
 
@@ -75,7 +91,7 @@ def fill(
     `old` is a snapshot whose rows may be taken over. What an earlier, killed call wrote stays.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    with Lazy(recipe) as live, Writer(folder) as out:
+    with Lazy(recipe, folder, old) as live, Writer(folder) as out:
         filling = _Filling(recipe, live, out, old, told)
         seen: set[int] = set()
         for number, unit in enumerate(units(recipe, scratch)):
@@ -83,6 +99,15 @@ def fill(
             filling.take(unit, f"{unit.uri}#again-{number}" if key in seen else "")
             seen.add(key)
         filling.end()
+
+
+def anew(folder: Path, scratch: Path) -> None:
+    """A forced run goes on with what a forced run left, not with rows that were taken over."""
+    begun = scratch / "forced"
+    if not begun.is_file():
+        for name in (*(f"{each}.jsonl" for each in FILES), UNITS, vectors.NAME, identity.NAME):
+            (folder / name).unlink(missing_ok=True)
+        begun.touch()
 
 
 def mark(unit: Unit) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from llmctl import artifact as artifacts
 from llmctl import ui
 from llmctl.errors import InputError, MissingError, install_hint
-from llmctl.rag import filters, keywords, passages
+from llmctl.rag import filters, identity, keywords, passages
 from llmctl.rag.embedders.base import Embedder
 from llmctl.rag.ranking import Ranked, Ranking
 from llmctl.rag.rowfile import RowFile
@@ -71,6 +71,7 @@ class LateEmbedder:
                 f"{self._folder}: its vectors have {self.dimensions} dimensions, "
                 f"the embedder gives {live.dimensions}; run `llmctl ingest` again"
             )
+        identity.check(self._folder, live, self._embedder.kind)
         return live
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -90,10 +90,7 @@ class IngestRecipe(Recipe):
         """The documents, and the models that cut and embed them."""
         found = {_below(key): ref for key, ref in self.source.inputs().items()}
         found |= {f"chunker.{key}": ref for key, ref in self.chunker.models().items()}
-        model: Any = getattr(self.embedder, "model", None)
-        if isinstance(model, str):
-            found["embedder.model"] = model
-        return found
+        return found | {f"embedder.{key}": ref for key, ref in self.embedder.models().items()}
 
     def revisions(self) -> dict[str, str]:
         """What the source is at now, where that can be known before it is read."""

@@ -28,6 +28,8 @@ def run(recipe: IngestRecipe, artifact: Artifact) -> None:
     """
     before = changes.before(recipe, artifact)
     old = before.kept if before else None
+    if artifact.forced:
+        filling.anew(artifact.folder, artifact.scratch)
     with ui.progress("chunks") as advance:
         filling.fill(recipe, artifact.folder, artifact.scratch / "source", old, advance)
     _count(recipe, artifact)

@@ -54,8 +54,7 @@ class RerankerTask(PairTask):
 
     def inputs(self) -> dict[str, Path | str]:
         """The embedder's model."""
-        model: Any = getattr(self.embedder, "model", None)
-        return {"embedder.model": model} if isinstance(model, str) else {}
+        return {f"embedder.{key}": ref for key, ref in self.embedder.models().items()}
 
     def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:
         """Train all weights; measured by nDCG@10 and MRR of held-out queries."""

@@ -67,6 +67,26 @@ def wait_for(ready: Callable[[], object], child: subprocess.Popen[Any], log: Pat
     raise AssertionError(f"not ready: {log.read_text()[-2000:]}")
 
 
+@contextmanager
+def running_program(command: list[str], port: int, log: Path) -> Iterator[None]:
+    """A server process that listens on a port of this machine."""
+    with log.open("w") as out:
+        child = subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent)
+    try:
+
+        def listens() -> bool:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    raise ConnectionError
+            return True
+
+        wait_for(listens, child, log)
+        yield
+    finally:
+        child.kill()
+        child.wait()
+
+
 def end(child: subprocess.Popen[Any]) -> None:
     """End a server and everything that it started."""
     with suppress(ProcessLookupError, subprocess.TimeoutExpired):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 
 np = pytest.importorskip("numpy")
-from servers import free_port, wait_for
+from servers import free_port, running_program
 
 import llmctl.rag.stores
 from llmctl.errors import InputError, LlmctlError
@@ -25,26 +23,6 @@ from llmctl.rag.stores.base import Store
 from llmctl.rows import write_jsonl
 
 
-@contextmanager
-def running(command: list[str], port: int, log: Path) -> Iterator[None]:
-    """A server process that listens on a port of this machine."""
-    with log.open("w") as out:
-        child = subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent)
-    try:
-
-        def listens() -> bool:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) != 0:
-                    raise ConnectionError
-            return True
-
-        wait_for(listens, child, log)
-        yield
-    finally:
-        child.kill()
-        child.wait()
-
-
 @pytest.fixture(scope="module")
 def chroma_http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A Chroma server on a port of its own."""
@@ -53,7 +31,7 @@ def chroma_http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     assert program, "chroma is installed with chromadb"
     port, folder = free_port(), tmp_path_factory.mktemp("chroma")
     command = [program, "run", "--path", str(folder), "--port", str(port), "--host", "127.0.0.1"]
-    with running(command, port, folder / "log"):
+    with running_program(command, port, folder / "log"):
         yield {"kind": "chroma_http", "host": "127.0.0.1", "port": port}
 
 
@@ -65,7 +43,7 @@ def qdrant_http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     port, folder = free_port(), tmp_path_factory.mktemp("qdrant")
     program = str(Path(__file__).parent / "qdrant_server.py")
     command = [sys.executable, program, str(port), str(folder), "right"]
-    with running(command, port, folder / "log"), pytest.MonkeyPatch.context() as patch:
+    with running_program(command, port, folder / "log"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("QDRANT_KEY", "right")
         yield {
             "kind": "qdrant_http", "url": f"http://127.0.0.1:{port}", "api_key_env": "QDRANT_KEY"
@@ -85,7 +63,7 @@ def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
         for name, value in keys.items():
             patch.setenv(f"QDRANT__SERVICE__{name}", str(value))
         patch.setenv("QDRANT__TELEMETRY_DISABLED", "true")
-        with running([program], port, folder / "log"):
+        with running_program([program], port, folder / "log"):
             yield {"kind": "qdrant_http", "url": f"http://127.0.0.1:{port}"}
 
 

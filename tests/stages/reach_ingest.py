@@ -20,6 +20,7 @@ KINDS: dict[str, dict[str, Any]] = {
     **source_rows.KINDS,
     "source[folder]": {"path": "docs"},
     "cleaners[regex]": {"pattern": "a+"},
+    "embedder[openai]": {"model": "some", "base_url": "http://some/v1"},
     "chunker[semantic]": {"min_chars": 10, "percentile": 50},
     "metadata.tags": {"pattern": "*", "set": {"product": "x"}},
 }
@@ -98,7 +99,7 @@ class FakeModel:
         import numpy as np
 
         self.given.append((texts, kwargs))
-        return np.ones((len(texts), 4) if isinstance(texts, list) else 4)
+        return np.ones((len(texts), 16))
 
     def tokenizer(self, texts: list[str], **kwargs: Any) -> dict[str, Any]:
         return {"input_ids": [text.split() for text in texts]}
@@ -120,6 +121,7 @@ def embedded(built: SimpleNamespace) -> Any:
     ):
         live.texts(["text"])
         live.query("query")
+        live.model.dimensions = live.dimensions
     return live.model
 
 
@@ -172,6 +174,56 @@ def in_onnx(built: SimpleNamespace) -> SimpleNamespace:
             live.texts(["text"])
             live.query("query")
     seen.live, seen.shapes = live, seen.shapes[:-2]
+    return seen
+
+
+def posted(built: SimpleNamespace) -> SimpleNamespace:
+    """What an endpoint is asked: the client's settings, the bodies, the vectors' length."""
+    import os
+    from unittest import mock
+
+    import httpx
+
+    from llmctl.rag.embedders import openai
+
+    seen = SimpleNamespace(bodies=[], urls=[], pool=None)
+
+    class Client:
+        def __init__(self, **options: Any) -> None:
+            seen.options = options
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def post(self, url: str, json: Any) -> Any:
+            seen.urls.append(url)
+            seen.bodies.append(json)
+            if len(seen.bodies) == 1 or json["input"] != ["fails"]:
+                rows = [{"index": i, "embedding": [1.0] * 16} for i in range(len(json["input"]))]
+                return SimpleNamespace(status_code=200, json=lambda: {"data": rows})
+            return SimpleNamespace(status_code=500, text="", headers={})
+
+    pools: list[int] = []
+    pool = openai.ThreadPoolExecutor
+    with (
+        mock.patch.dict(os.environ, {"LLMCTL_TEST_TOKEN": "t"}),
+        mock.patch.object(httpx, "Client", Client),
+        mock.patch("time.sleep"),
+        mock.patch.object(openai, "ThreadPoolExecutor", lambda n: pools.append(n) or pool(n)),
+        built.embedder.open() as live,
+    ):
+        del seen.bodies[:]
+        live.texts(["long enough", "long enough"])
+        live.query("query")
+        seen.dimensions, seen.pool, seen.calls = live.dimensions, pools[0], len(seen.bodies)
+        seen.texts = [each["input"][0] for each in seen.bodies]
+        try:
+            live.texts(["fails"])
+        except Exception:
+            seen.tries = len(seen.bodies) - seen.calls
     return seen
 
 
@@ -434,12 +486,36 @@ ROWS: dict[str, Any] = {
         9, lambda built: embedded(built).max_seq_length
     ),
     "embedder[sentence_transformers].text_prefix": (
-        "passage: ", lambda built: embedded(built).given[-2][0], ["passage: text"]
+        "passage: ", lambda built: embedded(built).given[-2][1]["prompt"]
     ),
     "embedder[sentence_transformers].query_prefix": (
-        "query: ", lambda built: embedded(built).given[-1][0], ["query: query"]
+        "query: ", lambda built: embedded(built).given[-1][1]["prompt"]
     ),
+    "embedder[sentence_transformers].dimensions": (8, lambda built: embedded(built).dimensions),
     "embedder[hashing].dimensions": (16, dimensions),
+    "embedder[openai].model": ("other", lambda built: posted(built).bodies[0]["model"]),
+    "embedder[openai].base_url": (
+        "http://other/v1", lambda built: posted(built).urls[0], "http://other/v1/embeddings"
+    ),
+    "embedder[openai].api_key_env": (
+        "LLMCTL_TEST_TOKEN", lambda built: posted(built).options["headers"],
+        {"Authorization": "Bearer t"},
+    ),
+    "embedder[openai].batch_size": (1, lambda built: posted(built).calls, 3),
+    "embedder[openai].concurrency": (3, lambda built: posted(built).pool),
+    "embedder[openai].timeout": (5.0, lambda built: posted(built).options["timeout"]),
+    "embedder[openai].retries": (2, lambda built: posted(built).tries, 3),
+    "embedder[openai].max_chars": (8, lambda built: posted(built).texts[0], "long eno"),
+    "embedder[openai].dimensions": (8, lambda built: posted(built).dimensions),
+    "embedder[openai].send_dimensions": (
+        True, lambda built: "dimensions" in posted(built).bodies[0]
+    ),
+    "embedder[openai].text_prefix": (
+        "passage: ", lambda built: posted(built).texts[0], "passage: long enough"
+    ),
+    "embedder[openai].query_prefix": (
+        "query: ", lambda built: posted(built).texts[-1], "query: query"
+    ),
     "embedder[onnx].model": (E5, lambda built: built.inputs["embedder.model"]),
     "embedder[onnx].precision": ("int8", lambda built: in_onnx(built).asked[1]),
     "embedder[onnx].batch_tokens": (4, lambda built: in_onnx(built).shapes, [(1, 3)] * 3),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from llmctl.plugins import Backend
+from llmctl.rag.embedders._vectors import Prompts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,8 @@ class Live(Protocol):
     """A loaded embedder."""
 
     dimensions: int
+    prompts: Prompts
+    """What is put before stored texts and before questions."""
     cut: Sequence[int]
     """Which texts of the last call were longer than the model reads."""
 
@@ -29,6 +32,13 @@ class Live(Protocol):
 
 class Embedder(Backend):
     """Turns texts into vectors whose cosine says how near they are in meaning."""
+
+    remote: ClassVar[bool] = False
+    """Whether the model is elsewhere, where no digest says what it is."""
+
+    def models(self) -> dict[str, str]:
+        """Key -> reference of each local model."""
+        return {}
 
     @abstractmethod
     def open(self) -> AbstractContextManager[Live]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from llmctl.rag.embedders._vectors import Prompts
 from llmctl.rag.embedders.base import Embedder
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Hashing:
     """Feature hashing with signs (Weinberger et al. 2009): texts that share words are near."""
 
     cut: Sequence[int] = ()
+    prompts = Prompts("", "")
 
     def __init__(self, dimensions: int) -> None:
         self.dimensions = dimensions

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from llmctl.errors import InputError
+from llmctl.rag.embedders._vectors import prompts_of, unit
 from llmctl.rag.embedders.base import Embedder
 from llmctl.schema.parts import ModelRef
 
@@ -40,7 +41,8 @@ class Model:
         folder = modelref.hf_folder(embedder.model)
         self.settings = embedder
         self.cut: Sequence[int] = ()
-        self.pooling = pooling_of(folder)
+        self.prompts = prompts_of(folder, embedder.text_prefix, embedder.query_prefix)
+        self.pooling = pooling_of(folder, prompts=any(self.prompts))
         if not (folder / "tokenizer.json").is_file():
             raise InputError(f"{folder}: has no tokenizer.json; {INSTEAD}")
         self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -57,11 +59,11 @@ class Model:
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of stored texts, shape (texts, dimensions)."""
-        return self._embed([self.settings.text_prefix + text for text in texts])
+        return self._embed([self.prompts.text + text for text in texts])
 
     def query(self, text: str) -> np.ndarray:
         """Vector of a question."""
-        vector: np.ndarray = self._embed([self.settings.query_prefix + text])[0]
+        vector: np.ndarray = self._embed([self.prompts.query + text])[0]
         return vector
 
     def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -88,12 +90,9 @@ class Model:
                 weights = mask[:, :, None].astype(np.float32)  # (batch, time, 1)
                 pooled = (hidden * weights).sum(1) / weights.sum(1)
             places += place
-            found.append(pooled[:, : self.settings.dimensions])
+            found.append(pooled)
         vectors = np.concatenate(found)[np.argsort(places)]
-        unit: np.ndarray = vectors / np.maximum(
-            np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12
-        )
-        return unit.astype(np.float32)
+        return unit(vectors, self.settings.dimensions, self.settings.model)
 
     def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
         """(places, hidden states (batch, time, width), mask (batch, time)), shortest first."""
@@ -120,8 +119,11 @@ class Model:
             yield place, self._session.run(None, given)[0], mask
 
 
-def pooling_of(folder: Path) -> Literal["mean", "cls"]:
-    """How token vectors become one, from the folder's modules; mean without them."""
+def pooling_of(folder: Path, *, prompts: bool = False) -> Literal["mean", "cls"]:
+    """How token vectors become one, from the folder's modules; mean without them.
+
+    `prompts` says whether anything is put before texts: some models leave that out of the mean.
+    """
     modules = _json(folder / "modules.json") or []
     for module in modules:
         kind = str(module["type"]).rpartition(".")[2]
@@ -129,6 +131,8 @@ def pooling_of(folder: Path) -> Literal["mean", "cls"]:
             raise InputError(f"{folder}: its module {kind} is not known to onnx; {INSTEAD}")
         if kind == "Pooling":
             config = _json(folder / module["path"] / "config.json") or {}
+            if prompts and config.get("include_prompt") is False:
+                raise InputError(f"{folder}: pools without the prompt; {INSTEAD}")
             modes = {k.removeprefix("pooling_mode_") for k, on in config.items() if on is True}
             modes |= {str(config.get("pooling_mode", ""))} - {""}
             modes &= {"mean", "cls", "mean_tokens", "cls_token", "max_tokens", "lasttoken"}
@@ -262,8 +266,16 @@ class OnnxEmbedder(Embedder):
         ge=8,
         description="Only the first numbers of a vector, for models trained for that (Matryoshka).",
     )
-    text_prefix: str = Field("", description="Put before each stored text, as some models ask.")
-    query_prefix: str = Field("", description="Put before each question, as some models ask.")
+    text_prefix: str | None = Field(
+        None, description="Put before each stored text; null is what the model's folder says."
+    )
+    query_prefix: str | None = Field(
+        None, description="Put before each question; null is what the model's folder says."
+    )
+
+    def models(self) -> dict[str, str]:
+        """The embedding model."""
+        return {"model": self.model}
 
     @contextmanager
     def open(self) -> Iterator[Model]:

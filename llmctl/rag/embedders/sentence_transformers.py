@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from llmctl.rag.embedders._vectors import prompts_of, unit
 from llmctl.rag.embedders.base import Embedder
 from llmctl.schema.parts import ModelRef
 
@@ -29,22 +31,23 @@ class Model:
         if embedder.max_tokens is not None:
             self.model.max_seq_length = embedder.max_tokens
         self.settings = embedder
-        self.dimensions = int(self.model.encode("a", show_progress_bar=False).shape[-1])
+        self.prompts = prompts_of(Path(folder), embedder.text_prefix, embedder.query_prefix)
         self.cut: Sequence[int] = ()
+        self.dimensions = self._encoded(["a"], "").shape[1]
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of stored texts, shape (texts, dimensions)."""
-        prefixed = [self.settings.text_prefix + text for text in texts]
         limit = self.model.max_seq_length
         if limit:
             # the fast tokenizer is used without its own limit, else every text would seem to fit
+            prefixed = [self.prompts.text + text for text in texts]
             words = self.model.tokenizer(prefixed, truncation=False, verbose=False)["input_ids"]
             self.cut = [place for place, each in enumerate(words) if len(each) > limit]
-        return self._encoded(prefixed)
+        return self._encoded(list(texts), self.prompts.text)
 
     def query(self, text: str) -> np.ndarray:
         """Vector of a question."""
-        vector: np.ndarray = self._encoded([self.settings.query_prefix + text])[0]
+        vector: np.ndarray = self._encoded([text], self.prompts.query)[0]
         return vector
 
     def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -65,16 +68,17 @@ class Model:
             each[1:-1].cpu().numpy() if len(each) > 2 else each.cpu().numpy() for each in normal
         ]
 
-    def _encoded(self, texts: list[str]) -> np.ndarray:
-        # encode() sorts by length, so that a batch has little padding, and restores the order
+    def _encoded(self, texts: list[str], prompt: str) -> np.ndarray:
+        # encode() sorts by length, so that a batch has little padding, and restores the order; it
+        # puts the prompt in front itself, because some models leave its tokens out of the mean
         vectors: np.ndarray = self.model.encode(
             texts,
+            prompt=prompt,
             batch_size=self.settings.batch_size,
-            normalize_embeddings=True,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        return vectors.astype("float32")
+        return unit(vectors, self.settings.dimensions, self.settings.model)
 
 
 class SentenceTransformersEmbedder(Embedder):
@@ -90,8 +94,21 @@ class SentenceTransformersEmbedder(Embedder):
     max_tokens: int | None = Field(
         None, ge=8, description="Longest text, in tokens; null is the model's own limit."
     )
-    text_prefix: str = Field("", description="Put before each stored text, as some models ask.")
-    query_prefix: str = Field("", description="Put before each question, as some models ask.")
+    dimensions: int | None = Field(
+        None,
+        ge=8,
+        description="Only the first numbers of a vector, for models trained for that (Matryoshka).",
+    )
+    text_prefix: str | None = Field(
+        None, description="Put before each stored text; null is what the model's folder says."
+    )
+    query_prefix: str | None = Field(
+        None, description="Put before each question; null is what the model's folder says."
+    )
+
+    def models(self) -> dict[str, str]:
+        """The embedding model."""
+        return {"model": self.model}
 
     @contextmanager
     def open(self) -> Iterator[Model]:
