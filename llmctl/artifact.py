@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -422,6 +423,14 @@ def peak_memory_mb() -> int:
     return int(max(own, child)) // unit
 
 
+def _package(distribution: Any) -> tuple[str, str] | None:
+    """Name and version; their lines are looked up because parsing 200 packages takes 0.1 s."""
+    text = distribution.read_text("METADATA") or ""
+    found = dict(re.findall(r"^(Name|Version): *(.*?)\s*$", text.partition("\n\n")[0], re.M))
+    name = found.get("Name") or distribution.metadata["Name"]
+    return (name, found.get("Version") or distribution.version) if name else None
+
+
 def environment() -> dict[str, Any]:
     """Provenance that never decides skipping."""
     from importlib.metadata import distributions
@@ -435,7 +444,7 @@ def environment() -> dict[str, Any]:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         git = ""
-    packages = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
+    packages = dict(filter(None, map(_package, distributions())))
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

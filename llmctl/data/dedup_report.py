@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def common(text: str, other: str, n: int = 3) -> list[tuple[str, str]]:
     for i in range(len(mine) - n + 1):
         if tuple(mine[i : i + n]) in known:
             marked.update(places[i : i + n])
-    return [(p, "trained" if i in marked else "context") for i, p in enumerate(pieces)]
+    return joined((p, "trained" if i in marked else "context") for i, p in enumerate(pieces))
 
 
 def clusters(report: Report, verdicts: Verdicts) -> None:
@@ -120,9 +121,13 @@ def clusters(report: Report, verdicts: Verdicts) -> None:
 
 def drops(recipe: DedupRecipe, report: Report, verdicts: Verdicts) -> None:
     """Dropped rows, the least similar first, with the words that the twin does not have."""
-    gone = sorted(np.flatnonzero(verdicts.twin >= 0).tolist(), key=lambda i: verdicts.score[i])
-    for reason in dict.fromkeys(verdicts.reason(i) for i in gone):
-        chosen = [i for i in gone if verdicts.reason(i) == reason][: recipe.examples]
+    gone = np.flatnonzero(verdicts.twin >= 0)
+    gone = gone[np.argsort(verdicts.score[gone], kind="stable")]
+    shown: dict[str, list[int]] = {}
+    for i in gone.tolist():
+        shown.setdefault(verdicts.reason(i), []).append(i)
+    for reason, rows in shown.items():
+        chosen = rows[: recipe.examples]
         if chosen:
             report.heading(f"Dropped as {reason}: the least similar")
         for i in chosen:
@@ -141,7 +146,20 @@ def differing(text: str, other: str) -> list[tuple[str, str]]:
     for piece in re.findall(r"\w+|\W+", text):
         new = piece[0].isalnum() and piece.casefold() not in known
         marked.append((piece, "trained" if new else "context"))
-    return marked
+    return joined(marked)
+
+
+def joined(pieces: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Neighbouring pieces of one kind as one; spaces between two marked words are marked, too."""
+    found: list[tuple[str, str]] = []
+    for text, kind in pieces:
+        if found and found[-1][1] == kind:
+            found[-1] = (found[-1][0] + text, kind)
+        elif len(found) > 1 and kind == "trained" and found[-1][0].isspace():
+            found[-2:] = [(found[-2][0] + found[-1][0] + text, kind)]
+        else:
+            found.append((text, kind))
+    return found
 
 
 def _line(verdicts: Verdicts, i: int) -> str:

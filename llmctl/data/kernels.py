@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ S = TypeVar("S")
 
 BASE, MULT = 0x100000001B3, 0x9E3779B97F4A7C15
 SEED = np.uint64(0xCBF29CE484222325)
+BAND_SEED = 0x2545F4914F6CDD1D
 SET_SHIFT = np.uint64(11)
 """A set keeps 53 bits of a shingle's hash: 11 bits are left for the pair's number."""
 GROUP = 1 << 11
@@ -46,10 +47,38 @@ class Buffer:
         parts = list(texts)
         sizes = np.fromiter((len(p) + 1 for p in parts), np.int64, len(parts))
         joined = b"\n".join([*parts, b""])
-        return cls(np.frombuffer(joined, np.uint8), _starts(sizes))
+        return cls(np.frombuffer(joined, np.uint8), bounds(sizes))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def sizes(self, ids: Ids) -> Ids:
+        """Bytes of some texts."""
+        return self.offsets[ids + 1] - self.offsets[ids]
+
+    def part(self, ids: Ids) -> tuple[Bytes, Ids]:
+        """Some texts one after the other, and their offsets; neighbours are not copied."""
+        if not len(ids):
+            return self.data[:0], np.zeros(1, np.int64)
+        first, last = int(ids[0]), int(ids[-1]) + 1
+        if last - first == len(ids) and (np.diff(ids) == 1).all():
+            offsets = self.offsets[first : last + 1]
+            return self.data[offsets[0] : offsets[-1]], offsets - offsets[0]
+        view = memoryview(self.data)  # type: ignore[arg-type]
+        begins, ends = self.offsets[ids], self.offsets[ids + 1]
+        spans = zip(begins.tolist(), ends.tolist(), strict=True)
+        data = b"".join([view[begin:end] for begin, end in spans])
+        return np.frombuffer(data, np.uint8), bounds(ends - begins)
+
+
+class Source(Protocol):
+    """Texts as bytes, wherever they lie."""
+
+    def sizes(self, ids: Ids) -> Ids:
+        """Bytes of some texts."""
+
+    def part(self, ids: Ids) -> tuple[Bytes, Ids]:
+        """Some texts one after the other, and their offsets."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +119,21 @@ def mix(x: Words) -> Words:
     return x ^ (x >> np.uint64(31))
 
 
-def _starts(sizes: NDArray[Any]) -> Ids:
+def bounds(sizes: NDArray[Any]) -> Ids:
+    """Where each of some parts begins, and where the last one ends."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
 
 
+LETTERS: Words = np.where(
+    byte_classes(characters=False, symbols=False) != 0,
+    mix(shape(1).codes.astype(np.uint64) + SEED),
+    np.uint64(0),
+)
+"""What each byte adds to a text's number in Kernel.letters: a letter by itself, others nothing."""
+
+
 @lru_cache(4)
-def _powers(size: int) -> tuple[Words, Words]:
+def powers(size: int) -> tuple[Words, Words]:
     """BASE**i and BASE**-i modulo 2**64 for i in 0..size."""
     up = np.full(size + 1, BASE, np.uint64)
     down = np.full(size + 1, pow(BASE, -1, 2**64), np.uint64)
@@ -112,7 +150,7 @@ def _units(data: Bytes, form: Shape) -> tuple[Words, Ids, Ids]:
     starts, stops = np.flatnonzero(start), np.flatnonzero(stop)
     if len(stops) < len(starts):  # the last unit touches the end
         stops = np.append(stops, len(data))
-    up, down = _powers(1 << max(12, (len(data)).bit_length()))
+    up, down = powers(1 << max(12, (len(data)).bit_length()))
     code = np.where(kind != 0, form.codes[data], 0).astype(np.uint64)
     total = np.zeros(len(data) + 1, np.uint64)
     np.cumsum(code * up[: len(data)], out=total[1:])
@@ -146,7 +184,7 @@ def windows(units: Words, n: int) -> Words:
     """Hashes of every n neighbouring units, shape (units - n + 1,), for a large n."""
     if len(units) < n:
         return np.empty(0, np.uint64)
-    up, down = _powers(1 << max(12, len(units).bit_length()))
+    up, down = powers(1 << max(12, len(units).bit_length()))
     total = np.zeros(len(units) + 1, np.uint64)
     np.cumsum(units * up[: len(units)], out=total[1:])
     return mix((total[n:] - total[:-n]) * down[: len(units) - n + 1])
@@ -160,7 +198,7 @@ def shingles(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids, Ids]:
     units, starts, _ = units_of(data, form)
     begin = np.searchsorted(starts, offsets).astype(np.int64)
     counts = np.diff(begin)
-    pointer = _starts(np.maximum(counts - form.n + 1, 1))
+    pointer = bounds(np.maximum(counts - form.n + 1, 1))
     out = np.empty(pointer[-1], np.uint64)
     short = np.flatnonzero(counts < form.n)
     is_long = np.ones(len(out), bool)
@@ -198,20 +236,46 @@ def _sign(data: Bytes, offsets: Ids, form: Shape, a: Any, b: Any) -> tuple[Any, 
 
 
 def _sets(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
-    """Sorted distinct 53-bit shingle hashes of at most GROUP texts, and how many each has."""
     values, pointer, _ = shingles(data, offsets, form)
-    number = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint64), np.diff(pointer))
+    return set_of_each(values, np.diff(pointer))
+
+
+def set_of_each(values: Words, sizes: Ids) -> tuple[Words, Ids]:
+    """Sorted distinct 53-bit shingle hashes of at most GROUP texts, and how many each has."""
+    number = np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes)
     key = (number << np.uint64(53)) | (values >> SET_SHIFT)
     key.sort()
-    key = key[np.append(True, key[1:] != key[:-1])]
-    sizes = np.bincount((key >> np.uint64(53)).astype(np.int64), minlength=len(offsets) - 1)
-    return key & np.uint64(2**53 - 1), sizes.astype(np.int64)
+    key = key[np.append(True, key[1:] != key[:-1])[: len(key)]]
+    distinct = np.bincount((key >> np.uint64(53)).astype(np.int64), minlength=len(sizes))
+    return key & np.uint64(2**53 - 1), distinct.astype(np.int64)
 
 
 def _grams(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
     """53-bit shingle hashes of texts in their order, and how many each has."""
     values, pointer, _ = shingles(data, offsets, form)
     return values >> SET_SHIFT, np.diff(pointer)
+
+
+def _letter_sums(data: Bytes, offsets: Ids) -> Words:
+    if len(offsets) == 2:  # one text, which may be of any length
+        parts = (LETTERS[data[at : at + CHUNK]].sum() for at in range(0, len(data), CHUNK))
+        return np.array([sum(map(int, parts)) % 2**64], np.uint64)
+    sums: Words = np.add.reduceat(LETTERS[data], offsets[:-1])
+    return sums
+
+
+def _bands(signature: NDArray[np.uint32], bands: int, rows: int) -> tuple[Words, Words]:
+    """The key of each text in each band, shape (bands, texts), and a hash of all."""
+    columns = signature.T.astype(np.uint64)
+    keys = np.empty((bands, columns.shape[1]), np.uint64)
+    whole = np.zeros(columns.shape[1], np.uint64)
+    for band in range(bands):
+        h = np.full(columns.shape[1], BAND_SEED, np.uint64)
+        for column in range(band * rows, (band + 1) * rows):
+            h = mix((h ^ columns[column]) * np.uint64(MULT))
+        keys[band] = h
+        whole = mix(whole * np.uint64(MULT) ^ h)
+    return keys, whole
 
 
 def _jaccard(flat: Words, pointer: Ids, x: Ids, y: Ids) -> NDArray[np.float64]:
@@ -221,7 +285,7 @@ def _jaccard(flat: Words, pointer: Ids, x: Ids, y: Ids) -> NDArray[np.float64]:
         left, right = x[at : at + GROUP], y[at : at + GROUP]
         keys = []
         for side in (left, right):
-            begin = _starts(size[side])
+            begin = bounds(size[side])
             where = np.repeat(pointer[side] - begin[:-1], size[side]) + np.arange(begin[-1])
             tag = np.repeat(np.arange(len(left), dtype=np.uint64) << np.uint64(53), size[side])
             keys.append(tag | flat[where])
@@ -242,9 +306,12 @@ class Kernel:
     sets: Callable[[Bytes, Ids, Shape], tuple[Words, Ids]]
     grams: Callable[[Bytes, Ids, Shape], tuple[Words, Ids]]
     jaccard: Callable[[Words, Ids, Ids, Ids], NDArray[np.float64]]
+    bands: Callable[[NDArray[np.uint32], int, int], tuple[Words, Words]]
+    letters: Callable[[Bytes, Ids], Words]
+    """A number for each text that depends on its letters only, whatever stands between them."""
 
 
-NUMPY = Kernel("numpy", _sign, _sets, _grams, _jaccard)
+NUMPY = Kernel("numpy", _sign, _sets, _grams, _jaccard, _bands, _letter_sums)
 
 
 def kernel(name: str = "auto") -> Kernel:
@@ -290,24 +357,22 @@ def allocated(shape: tuple[int, ...], kind: type[Any], file: Path | None) -> NDA
 
 
 def shingle_sets(
-    buffer: Buffer, form: Shape, ids: Ids, use: Kernel, threads: int = 1
+    source: Source, form: Shape, ids: Ids, use: Kernel, threads: int = 1, room: float = 0
 ) -> tuple[Words, Ids]:
-    """The shingle sets of the texts `ids`, as CSR."""
-    sizes = buffer.offsets[ids + 1] - buffer.offsets[ids]
-    view = memoryview(buffer.data)  # type: ignore[arg-type]
+    """The shingle sets of the texts `ids`, as CSR; behind them `room` times as much is free."""
+    sizes = source.sizes(ids)
 
     def work(cut: tuple[int, int]) -> tuple[Words, Ids]:
-        part, size = ids[cut[0] : cut[1]], sizes[cut[0] : cut[1]]
-        first = buffer.offsets[part].tolist()
-        spans = zip(first, size.tolist(), strict=True)
-        data = b"".join([view[begin : begin + length] for begin, length in spans])
-        return use.sets(np.frombuffer(data, np.uint8), _starts(size), form)
+        return use.sets(*source.part(ids[cut[0] : cut[1]]), form)
 
     parts = mapped(work, cuts(sizes, GROUP), threads)
-    if not parts:
-        return np.empty(0, np.uint64), np.zeros(1, np.int64)
-    flat = np.concatenate([values for values, _ in parts])
-    return flat, _starts(np.concatenate([counts for _, counts in parts]))
+    pointer = bounds(np.concatenate([np.empty(0, np.int64), *(counts for _, counts in parts)]))
+    flat = np.empty(int(pointer[-1] * (1 + room)), np.uint64)
+    at = 0
+    for values, _ in parts:
+        flat[at : at + len(values)] = values
+        at += len(values)
+    return flat, pointer
 
 
 def grams(buffer: Buffer, form: Shape, use: Kernel, threads: int = 1) -> tuple[Words, Ids]:
@@ -321,7 +386,7 @@ def grams(buffer: Buffer, form: Shape, use: Kernel, threads: int = 1) -> tuple[W
     if not parts:
         return np.empty(0, np.uint64), np.zeros(1, np.int64)
     flat = np.concatenate([values for values, _ in parts])
-    return flat, _starts(np.concatenate([counts for _, counts in parts]))
+    return flat, bounds(np.concatenate([counts for _, counts in parts]))
 
 
 def jaccard(

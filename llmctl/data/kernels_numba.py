@@ -7,10 +7,26 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from llmctl.data.kernels import BASE, MULT, Bytes, Ids, Kernel, Shape, Words
+from llmctl.data.kernels import (
+    BAND_SEED,
+    BASE,
+    LETTERS,
+    MULT,
+    SET_SHIFT,
+    Bytes,
+    Ids,
+    Kernel,
+    Shape,
+    Words,
+    powers,
+    set_of_each,
+)
 
 U = nb.uint64
 _BASE, _MULT, _SEED = np.uint64(BASE), np.uint64(MULT), np.uint64(0xCBF29CE484222325)
+_BAND_SEED = np.uint64(BAND_SEED)
+SHORT = 1 << 16
+"""Bytes of a text that is hashed without branches, by tables of this many powers."""
 
 
 @nb.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
@@ -23,18 +39,60 @@ def _mix(x: Any) -> Any:
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _shingle(
-    data: Any, start: int, stop: int, classes: Any, codes: Any, ring: Any, out: Any
-) -> Any:
-    """Hash the shingles of data[start:stop] into `out`; returns (shingles, units)."""
+def _units(data: Any, classes: Any, codes: Any, tables: Any, work: Any, out: Any) -> Any:
+    """Hash the units of a text of fewer than SHORT bytes into `out`; returns how many.
+
+    Places are written whether or not a unit begins there and counted on only if one does: a
+    branch that cannot be foretold costs more than all of this.
+    """
+    up, down, steps = tables
+    begin, first, last = work
+    total, begun, ended, before = U(0), 0, 0, 0
+    for i in range(data.shape[0]):
+        kind = classes[data[i]]
+        step = steps[before * 4 + kind]
+        begin[begun], first[begun], last[ended] = i, total, total
+        begun += step & 1
+        ended += step >> 1
+        total += U(codes[data[i]]) * up[i]
+        before = nb.int64(kind)
+    last[ended] = total
+    for k in range(begun):
+        out[k] = _mix((last[k] - first[k]) * down[begin[k]] + _SEED)
+    return begun
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _join(units: Any, count: Any, n: Any, out: Any) -> Any:
+    """Hashes of the shingles of n of the `count` units; returns how many."""
+    if count < n:
+        rolling = U(0)
+        for i in range(count):
+            rolling = rolling * _MULT + units[i]
+        out[0] = _mix(rolling + U(count))
+        return 1
+    size = count - n + 1
+    for i in range(size):
+        out[i] = units[i]
+    for k in range(1, n):
+        for i in range(size):
+            out[i] = out[i] * _MULT + units[i + k]
+    for i in range(size):
+        out[i] = _mix(out[i])
+    return size
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _join_long(data: Any, classes: Any, codes: Any, ring: Any, out: Any) -> Any:
+    """The same for a text of any length, unit by unit; returns (shingles, units)."""
     n = ring.shape[0]
     power = U(1)
     for _ in range(n):
         power *= _MULT
     h, scale, rolling = U(0), U(1), U(0)
     units, count, inside, before = 0, 0, False, nb.uint8(0)
-    for i in range(start, stop + 1):
-        kind = classes[data[i]] if i < stop else nb.uint8(0)
+    for i in range(data.shape[0] + 1):
+        kind = classes[data[i]] if i < data.shape[0] else nb.uint8(0)
         if inside and (kind == 0 or kind >= 2 or before == 3):
             w = _mix(h + _SEED)
             slot = units % n
@@ -58,65 +116,71 @@ def _shingle(
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _longest(offsets: Any) -> Any:
-    longest = 0
-    for d in range(offsets.shape[0] - 1):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-    return longest + 1
-
-
-@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _signatures(data: Any, offsets: Any, classes: Any, codes: Any, n: int, a: Any, b: Any) -> Any:
-    texts = offsets.shape[0] - 1
-    signature = np.empty((texts, a.shape[0]), dtype=np.uint32)
-    counts = np.empty(texts, dtype=np.int64)
-    ring = np.empty(n, dtype=np.uint64)
-    found = np.empty(_longest(offsets), dtype=np.uint64)
-    low = np.empty(a.shape[0], dtype=np.uint32)
-    for d in range(texts):
-        count, units = _shingle(data, offsets[d], offsets[d + 1], classes, codes, ring, found)
-        low[:] = nb.uint32(0xFFFFFFFF)
-        for s in range(count):
-            x = nb.uint32(found[s] >> U(32))
-            for p in range(a.shape[0]):
-                v = nb.uint32(a[p] * x + b[p])
-                low[p] = v if v < low[p] else low[p]
-        signature[d] = low
-        counts[d] = units
-    return signature, counts
-
-
-@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _shingle_sets(data: Any, offsets: Any, classes: Any, codes: Any, n: int) -> Any:
+def _grams(data: Any, offsets: Any, classes: Any, codes: Any, n: int, tables: Any) -> Any:
+    """Shingles of all texts one after the other, how many each has, and its units."""
     texts = offsets.shape[0] - 1
     flat = np.empty(data.shape[0] + texts, dtype=np.uint64)
-    sizes = np.zeros(texts, dtype=np.int64)
-    ring = np.empty(n, dtype=np.uint64)
-    found = np.empty(_longest(offsets), dtype=np.uint64)
+    sizes, counts = np.empty(texts, dtype=np.int64), np.empty(texts, dtype=np.int64)
+    ring, units = np.empty(n, dtype=np.uint64), np.empty(SHORT + 1, dtype=np.uint64)
+    work = (
+        np.empty(SHORT + 1, dtype=np.int64),
+        np.empty(SHORT + 1, dtype=np.uint64),
+        np.empty(SHORT + 1, dtype=np.uint64),
+    )
     at = 0
     for d in range(texts):
-        count, _ = _shingle(data, offsets[d], offsets[d + 1], classes, codes, ring, found)
-        part = np.sort(found[:count] >> U(11))
-        for s in range(count):
-            if s == 0 or part[s] != part[s - 1]:
-                flat[at] = part[s]
-                at += 1
-                sizes[d] += 1
-    return flat[:at].copy(), sizes
+        text, out = data[offsets[d] : offsets[d + 1]], flat[at:]
+        if text.shape[0] < SHORT:
+            counts[d] = _units(text, classes, codes, tables, work, units)
+            sizes[d] = _join(units, counts[d], n, out)
+        else:
+            sizes[d], counts[d] = _join_long(text, classes, codes, ring, out)
+        at += sizes[d]
+    return flat[:at], sizes, counts
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _all_grams(data: Any, offsets: Any, classes: Any, codes: Any, n: int) -> Any:
-    texts = offsets.shape[0] - 1
-    flat = np.empty(data.shape[0] + texts, dtype=np.uint64)
-    sizes = np.empty(texts, dtype=np.int64)
-    ring = np.empty(n, dtype=np.uint64)
+def _lowest(flat: Any, sizes: Any, a: Any, b: Any) -> Any:
+    """The least value of each permutation of the upper halves of each text's shingles."""
+    signature = np.empty((sizes.shape[0], a.shape[0]), dtype=np.uint32)
+    high = np.empty(flat.shape[0], dtype=np.uint32)
+    for s in range(flat.shape[0]):
+        high[s] = nb.uint32(flat[s] >> U(32))
     at = 0
+    for d in range(sizes.shape[0]):
+        part = high[at : at + sizes[d]]  # counted from 0, so that the loop below is vectorised
+        for p in range(a.shape[0]):
+            multiplier, offset, low = a[p], b[p], nb.uint32(0xFFFFFFFF)
+            for s in range(part.shape[0]):
+                low = min(low, nb.uint32(multiplier * part[s] + offset))
+            signature[d, p] = low
+        at += sizes[d]
+    return signature
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _bands(signature: Any, bands: int, rows: int) -> Any:
+    texts = signature.shape[0]
+    keys, whole = np.empty((bands, texts), np.uint64), np.zeros(texts, np.uint64)
     for d in range(texts):
-        count, _ = _shingle(data, offsets[d], offsets[d + 1], classes, codes, ring, flat[at:])
-        sizes[d] = count
-        at += count
-    return flat[:at] >> U(11), sizes
+        for band in range(bands):
+            h = _BAND_SEED
+            for column in range(band * rows, (band + 1) * rows):
+                h = _mix((h ^ U(signature[d, column])) * _MULT)
+            keys[band, d] = h
+            whole[d] = _mix((whole[d] * _MULT) ^ h)
+    return keys, whole
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _letters(data: Any, offsets: Any, table: Any) -> Any:
+    out = np.empty(offsets.shape[0] - 1, dtype=np.uint64)
+    for d in range(out.shape[0]):
+        total = U(0)
+        for i in range(offsets[d], offsets[d + 1]):
+            total += table[data[i]]
+        out[d] = total
+    return out
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -139,19 +203,52 @@ def _jaccard(flat: Any, pointer: Any, x: Any, y: Any) -> Any:
     return out
 
 
+def _tables(form: Shape) -> Any:
+    """Powers, and for each pair of neighbouring classes: 1 a unit begins, 2 one ends."""
+    steps = np.zeros(16, np.int64)
+    for before in range(4):
+        for kind in range(4):
+            begins = kind != 0 and (kind >= 2 or before in (0, 3))
+            ends = before != 0 and (begins or kind == 0)
+            steps[before * 4 + kind] = begins + 2 * ends
+    return (*powers(SHORT), steps)
+
+
+def _fixed(data: Bytes) -> Bytes:
+    """As read-only, so that a function is compiled once, wherever the bytes lie."""
+    view = data.view()
+    view.flags.writeable = False
+    return view
+
+
+def _all(data: Bytes, offsets: Ids, form: Shape) -> Any:
+    codes = np.where(form.classes != 0, form.codes, 0).astype(np.uint8)
+    return _grams(_fixed(data), offsets, form.classes, codes, form.n, _tables(form))
+
+
 def _sign(data: Bytes, offsets: Ids, form: Shape, a: Any, b: Any) -> tuple[Any, Ids]:
-    signature, counts = _signatures(data, offsets, form.classes, form.codes, form.n, a, b)
-    return signature, counts
+    flat, sizes, counts = _all(data, offsets, form)
+    return _lowest(flat, sizes, a, b), counts
 
 
 def _sets(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
-    flat, sizes = _shingle_sets(data, offsets, form.classes, form.codes, form.n)
-    return flat, sizes
+    flat, sizes, _ = _all(data, offsets, form)
+    return set_of_each(flat, sizes)
 
 
-def _grams(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
-    flat, sizes = _all_grams(data, offsets, form.classes, form.codes, form.n)
-    return flat, sizes
+def _ordered(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
+    flat, sizes, _ = _all(data, offsets, form)
+    return flat >> SET_SHIFT, sizes
 
 
-NUMBA = Kernel("numba", _sign, _sets, _grams, _jaccard)
+def _band_keys(signature: Any, bands: int, rows: int) -> tuple[Words, Words]:
+    keys, whole = _bands(signature, bands, rows)
+    return keys, whole
+
+
+def _letter_sums(data: Bytes, offsets: Ids) -> Words:
+    found: Words = _letters(_fixed(data), offsets, LETTERS)
+    return found
+
+
+NUMBA = Kernel("numba", _sign, _sets, _ordered, _jaccard, _band_keys, _letter_sums)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmctl.data.kernels import Buffer, Bytes, Ids
+from llmctl.data.folding import encoded
+from llmctl.data.kernels import GROUP, Buffer, Bytes, Ids, bounds, cuts, mapped
 
 FLUSHED = 1 << 22
 """Bytes that are gathered before they are written."""
@@ -41,11 +43,20 @@ class Writer:
             self._out.write(self._waiting)
             self._waiting.clear()
 
+    def extend(self, texts: Buffer) -> None:
+        """Append many texts."""
+        ends = texts.offsets[1:] - texts.offsets[0] + self._offsets[-1]
+        self._offsets.frombytes(ends.tobytes())
+        self._waiting += texts.data[texts.offsets[0] : texts.offsets[-1]].data
+        if self._out is not None and len(self._waiting) >= FLUSHED:
+            self._out.write(self._waiting)
+            self._waiting.clear()
+
     def buffer(self) -> Buffer:
         """What was written; nothing can be added any more."""
         offsets = np.frombuffer(self._offsets, np.int64)
         if self._out is None or self._file is None:
-            return Buffer(np.frombuffer(bytes(self._waiting), np.uint8), offsets)
+            return Buffer(np.frombuffer(self._waiting, np.uint8), offsets)
         self._out.write(self._waiting)
         self._out.close()
         return Buffer(in_place(self._file), offsets)
@@ -69,6 +80,78 @@ def in_place(file: Path) -> Bytes:
         return np.frombuffer(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
+class Folded:
+    """Texts without differences that do not count: ASCII ones as they lie, the others beside.
+
+    ASCII is folded by the kernels' byte tables.
+    """
+
+    def __init__(
+        self, buffer: Buffer, places: Ids, case: bool, file: Path | None, threads: int
+    ) -> None:
+        self._buffer, self._places = buffer, places
+        self._foreign = _foreign(buffer, places, threads)
+        view = memoryview(buffer.data)  # type: ignore[arg-type]
+        begins, ends = (buffer.offsets[places[self._foreign] + end].tolist() for end in (0, 1))
+        spans = zip(begins, ends, strict=True)
+        texts = (str(view[begin : end - 1], "utf-8", "surrogatepass") for begin, end in spans)
+        self._beside = joined((encoded(text, case=case) for text in texts), file)
+
+    def sizes(self, ids: Ids) -> Ids:
+        """Bytes of some texts."""
+        sizes, beside, at = self._buffer.sizes(self._places[ids]), *self._found(ids)
+        sizes[beside] = self._beside.sizes(at)
+        return sizes
+
+    def part(self, ids: Ids) -> tuple[Bytes, Ids]:
+        """Some texts one after the other, and their offsets."""
+        beside, at = self._found(ids)
+        if not len(at):
+            return self._buffer.part(self._places[ids])
+        plain = np.flatnonzero(~beside)
+        data, offsets = self._buffer.part(self._places[ids[plain]])
+        others, theirs = self._beside.part(at)
+        sizes = np.empty(len(ids), np.int64)
+        sizes[plain], sizes[beside] = np.diff(offsets), np.diff(theirs)
+        views = memoryview(data), memoryview(others)  # type: ignore[arg-type]
+        return np.frombuffer(_merged(views, offsets, theirs, beside), np.uint8), bounds(sizes)
+
+    def _found(self, ids: Ids) -> tuple[NDArray[np.bool_], Ids]:
+        """Which of the texts lie beside, and where."""
+        at = np.searchsorted(self._foreign, ids)
+        beside = np.append(self._foreign, -1)[at] == ids
+        return beside, at[beside]
+
+
+def _merged(
+    views: tuple[memoryview, memoryview], offsets: Ids, theirs: Ids, beside: NDArray[np.bool_]
+) -> bytes:
+    """Texts of two buffers in turn; runs of the first one are copied as one."""
+    where = np.flatnonzero(beside)
+    # before text `where[i]` stand where[i] - i plain ones
+    stops = [0, *offsets[where - np.arange(len(where))].tolist(), int(offsets[-1])]
+    at = theirs.tolist()
+    pieces = [views[0][: stops[1]]]
+    for i in range(len(where)):
+        pieces.append(views[1][at[i] : at[i + 1]])
+        pieces.append(views[0][stops[i + 1] : stops[i + 2]])
+    return b"".join(pieces)
+
+
+def _foreign(buffer: Buffer, places: Ids, threads: int) -> Ids:
+    """The numbers of `places` whose texts are not ASCII."""
+
+    def work(cut: tuple[int, int]) -> NDArray[np.bool_]:
+        offsets = buffer.offsets[cut[0] : cut[1] + 1]
+        data = buffer.data[offsets[0] : offsets[-1]]
+        highest: NDArray[np.uint8] = np.maximum.reduceat(data, offsets[:-1] - offsets[0])
+        return highest > 0x7F
+
+    parts = mapped(work, cuts(np.diff(buffer.offsets), GROUP), threads)
+    high = np.concatenate([np.empty(0, bool), *parts])
+    return np.flatnonzero(high[places])
+
+
 class Texts(Sequence[str]):
     """Strings as UTF-8 in a buffer; `order` is another order of them, or a part."""
 
@@ -76,6 +159,7 @@ class Texts(Sequence[str]):
         self._buffer = buffer
         self._order = order
         self._data = memoryview(buffer.data)  # type: ignore[arg-type]
+        self._folded: dict[bool, Folded] = {}
 
     @classmethod
     def of(cls, texts: Iterable[str], file: Path | None = None) -> Texts:
@@ -85,6 +169,13 @@ class Texts(Sequence[str]):
     def ordered(self, order: Ids) -> Texts:
         """The same texts, place i holding text order[i]."""
         return Texts(self._buffer, order if self._order is None else self._order[order])
+
+    def folded(self, *, case: bool, file: Path | None, threads: int = 1) -> Folded:
+        """The texts as the kernels read them, made once; in `file` what is not ASCII."""
+        if case not in self._folded:
+            places = self._order if self._order is not None else np.arange(len(self))
+            self._folded[case] = Folded(self._buffer, places, case, file, threads)
+        return self._folded[case]
 
     def __len__(self) -> int:
         return len(self._buffer) if self._order is None else len(self._order)

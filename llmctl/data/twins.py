@@ -10,7 +10,7 @@ rows have no verified pair left. Therefore a second run finds nothing.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmctl.data.kernels import MULT, Ids, Words, allocated, mapped, mix
+from llmctl.data.kernels import Ids, Kernel, Words, allocated, mapped
 
 Floats = NDArray[np.float64]
 AT_ONCE = 1 << 14
@@ -40,6 +40,7 @@ def band_keys(
     ids: Ids,
     bands: int,
     rows: int,
+    use: Kernel,
     threads: int = 1,
     file: Path | None = None,
 ) -> tuple[Words, Words]:
@@ -49,48 +50,69 @@ def band_keys(
 
     def work(first: int) -> None:
         part = slice(first, first + AT_ONCE)
-        columns = signature[ids[part]].T.astype(np.uint64)
-        whole = np.zeros(columns.shape[1], np.uint64)
-        for band in range(bands):
-            h = np.full(columns.shape[1], 0x2545F4914F6CDD1D, np.uint64)
-            for column in range(band * rows, (band + 1) * rows):
-                h = mix((h ^ columns[column]) * np.uint64(MULT))
-            keys[band, part] = h
-            whole = mix(whole * np.uint64(MULT) ^ h)
-        content[part] = whole
+        keys[:, part], content[part] = use.bands(signature[ids[part]], bands, rows)
 
     mapped(work, list(range(0, len(ids), AT_ONCE)), threads)
     return keys, content
 
 
-def candidates(keys: Words, members: Ids, order: NDArray[Any], threads: int = 1) -> Ids:
-    """Pairs of `members` in a band, as x * rows + y: neighbours by `order`, and the first."""
+@dataclass(frozen=True)
+class Order:
+    """An order of rows: `place` of each row in it, and the row at each place."""
+
+    place: Ids
+    row: Ids
+
+    @classmethod
+    def by(cls, values: NDArray[Any]) -> Order:
+        """By rising value, then by number."""
+        row = np.argsort(values, kind="stable")
+        place = np.empty(len(row), np.int64)
+        place[row] = np.arange(len(row))
+        return cls(place, row)
+
+
+def candidates(
+    keys: Words, members: Ids, orders: Sequence[Order | None], threads: int = 1
+) -> list[Ids]:
+    """Pairs of `members` in a band, as x * rows + y: neighbours by each order, and the first.
+
+    None is the order of the rows' numbers.
+    """
     total = keys.shape[1]
 
-    def work(band: int) -> Ids:
-        h = keys[band][members]
+    def work(band: int) -> list[Ids]:
+        h = keys[band] if len(members) == total else keys[band][members]
         by_key = np.argsort(h)
         same = np.diff(h[by_key]) == 0
         shared = np.append(same, False) | np.append(False, same)
-        group, ids = h[by_key][shared], members[by_key[shared]]
-        if not len(ids):
-            return np.empty(0, np.int64)
-        inner = np.lexsort((ids, order[ids], group))
-        group, ids = group[inner], ids[inner]
-        same = np.diff(group) == 0
-        place = np.arange(len(ids))
-        head = np.maximum.accumulate(np.where(np.append(True, ~same), place, 0))
-        left, right, first = ids[:-1][same], ids[1:][same], ids[head[1:]][same]
-        far = first != left
-        x, y = np.append(left, first[far]), np.append(right, right[far])
-        return distinct(np.minimum(x, y) * total + np.maximum(x, y))
+        group = np.cumsum(np.append(True, ~same)[: len(h)])[shared]
+        ids = members[by_key[shared]]
+        return [_neighbours(group, ids, order, total) for order in orders]
 
-    found = np.empty(0, np.int64)
+    found = [np.empty(0, np.int64) for _ in orders]
     if len(members):
         for first in range(0, len(keys), BANDS_AT_ONCE):
             bands = list(range(first, min(first + BANDS_AT_ONCE, len(keys))))
-            found = distinct(np.concatenate([found, *mapped(work, bands, threads)]))
+            made = zip(found, *mapped(work, bands, threads), strict=True)
+            found = mapped(lambda parts: distinct(np.concatenate(parts)), list(made), threads)
     return found
+
+
+def _neighbours(group: Ids, ids: Ids, order: Order | None, total: int) -> Ids:
+    """Pairs of rows that share a group: neighbours by an order, and each with the first."""
+    key = group * total + (ids if order is None else order.place[ids])
+    key.sort()
+    group, ids = key // total, key % total
+    if order is not None:
+        ids = order.row[ids]
+    same = np.diff(group) == 0
+    place = np.arange(len(ids))
+    head = np.maximum.accumulate(np.where(np.append(True, ~same)[: len(ids)], place, 0))
+    left, right, first = ids[:-1][same], ids[1:][same], ids[head[1:]][same]
+    far = first != left
+    x, y = np.append(left, first[far]), np.append(right, right[far])
+    return distinct(np.minimum(x, y) * total + np.maximum(x, y))
 
 
 def distinct(values: Ids) -> Ids:
@@ -144,13 +166,16 @@ def resolve(
 ) -> tuple[Ids, Floats, Pairs]:
     """The kept twin and score of each row, and the pairs that make the clusters."""
     rows = keys.shape[1]
-    rank, known = np.arange(rows), np.empty(0, np.int64)
+    order, shared, known = Order.by(content), np.arange(rows), np.empty(0, np.int64)
     twin, score = np.full(rows, -1, np.int64), np.zeros(rows)
     clusters: Pairs | None = None
     while True:
-        members = np.flatnonzero(twin < 0)
-        by_content = _near(candidates(keys, members, content, threads), scores, fixed, threshold)
-        by_rank = _near(candidates(keys, members, rank, threads), scores, fixed, threshold)
+        members = shared[twin[shared] < 0]
+        by_content, by_rank = candidates(keys, members, (order, None), threads)
+        if clusters is None:
+            shared = _members(by_content, rows)  # the others share no band with any row
+        by_content = _near(by_content, scores, fixed, threshold)
+        by_rank = _near(by_rank, scores, fixed, threshold)
         if clusters is None:
             clusters = Pairs(by_content // rows, by_content % rows, scores.of(by_content))
         grown = distinct(np.concatenate([known, by_content, by_rank]))
@@ -160,25 +185,32 @@ def resolve(
         twin, score = greedy(Pairs(known // rows, known % rows, scores.of(known)), rows, fixed)
 
 
+def _members(pairs: Ids, rows: int) -> Ids:
+    """The rows that stand in a pair."""
+    inside = np.zeros(rows, bool)
+    inside[pairs // rows] = inside[pairs % rows] = True
+    return np.flatnonzero(inside)
+
+
 def _near(keys: Ids, scores: Scores, fixed: int, threshold: float) -> Ids:
     keys = keys[keys % scores.rows >= fixed]  # two fixed rows are nobody's business
     return keys[scores.of(keys) >= threshold]
 
 
 def components(rows: int, x: Ids, y: Ids) -> Ids:
-    """The smallest row of each row's connected component."""
-    parent = array("q", range(rows))
+    """The smallest row of each row's connected component.
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for a, b in zip(x.tolist(), y.tolist(), strict=True):
-        a, b = root(a), root(b)
-        if a != b:
-            parent[max(a, b)] = min(a, b)
-    for i in range(rows):
-        parent[i] = root(i)
-    return np.array(parent, np.int64)
+    Every root that has a smaller neighbour is hung below it, then paths are cut short.
+    """
+    parent = np.arange(rows)
+    while len(x):
+        np.minimum.at(parent, np.maximum(x, y), np.minimum(x, y))
+        while True:
+            above = parent[parent]
+            if np.array_equal(above, parent):
+                break
+            parent = above
+        x, y = parent[x], parent[y]
+        apart = x != y
+        x, y = x[apart], y[apart]
+    return parent

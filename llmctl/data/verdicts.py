@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,9 @@ class Verdicts:
     entries: Entries
     twin: NDArray[np.int64]
     score: NDArray[np.float64]
-    kind: list[str]
+    kind: NDArray[np.int8]
+    """Of a dropped entry, the method's place in `kinds`."""
+    kinds: list[str]
     cluster: NDArray[np.int64]
     leaks: Leaks
     found: dict[str, Found] = field(default_factory=dict)
@@ -45,7 +49,23 @@ class Verdicts:
         """Why a row was dropped: the kind, or what a repeat of a held-out row is called."""
         if self.leaks.dropped[i]:
             return "contaminated"
-        return self.entries.reason(int(self.twin[i])) or self.kind[i]
+        return self.entries.reason(int(self.twin[i])) or self.kinds[self.kind[i]]
+
+    def reasons(self) -> Counter[str]:
+        """How many rows were dropped for each reason."""
+        leaked = int(self.leaks.dropped.sum())
+        counts = Counter({"contaminated": leaked} if leaked else {})
+        for i, n in self._alike():
+            counts[self.reason(i)] += n
+        return counts
+
+    def _alike(self) -> Iterator[tuple[int, int]]:
+        """A dropped row for each combination of method and held-out set, and how many there are."""
+        rows = np.flatnonzero((self.twin >= 0) & ~self.leaks.dropped)
+        what = self.entries.reasons(self.twin[rows]).astype(np.int64) * len(self.kinds)
+        what += self.kind[rows]
+        _, first, counts = np.unique(what, return_index=True, return_counts=True)
+        yield from zip(rows[first].tolist(), counts.tolist(), strict=True)
 
 
 def threads_of(recipe: DedupRecipe) -> int:
@@ -84,7 +104,8 @@ def judge(
         entries,
         np.full(len(entries), -1, np.int64),
         np.zeros(len(entries)),
-        [""] * len(entries),
+        np.full(len(entries), -1, np.int8),
+        [method.kind for method in recipe.methods],
         np.arange(len(entries)),
         leaks,
     )
@@ -103,24 +124,25 @@ def run_methods(methods: list[Deduper], texts: Rows, found: Verdicts) -> bool:
         result = method.find(texts, ~found.gone)
         found.found.setdefault(method.kind, result)
         found.cuts = result.cuts
-        for i in np.flatnonzero(result.twin >= 0).tolist():
-            found.twin[i], found.score[i] = result.twin[i], result.score[i]
-            found.kind[i] = method.kind
+        gone = result.twin >= 0
+        found.twin[gone], found.score[gone] = result.twin[gone], result.score[gone]
+        found.kind[gone] = found.kinds.index(method.kind)
     return settle(found, {method.kind for method in methods if method.same})
 
 
 def settle(found: Verdicts, same: set[str]) -> bool:
     """Let no row point at a dropped twin; whether a row has to be compared again."""
     again = False
-    for i in np.flatnonzero(found.twin >= 0).tolist():
-        via = int(found.twin[i])
-        if found.twin[via] < 0:
+    twin, kind, texts = found.twin, found.kind, found.entries.texts
+    dropped = np.flatnonzero(twin >= 0)
+    for i in dropped[twin[twin[dropped]] >= 0].tolist():
+        via = int(twin[i])
+        if twin[via] < 0:
             continue
-        alike = found.kind[via] == "minhash" or found.entries.texts[i] == found.entries.texts[via]
-        if found.kind[i] in same and alike:  # the twin's verdict is this row's, too
-            found.twin[i], found.score[i] = found.twin[via], found.score[via]
-            found.kind[i] = found.kind[via]
+        alike = found.kinds[kind[via]] == "minhash" or texts[i] == texts[via]
+        if found.kinds[kind[i]] in same and alike:  # the twin's verdict is this row's, too
+            twin[i], found.score[i], kind[i] = twin[via], found.score[via], kind[via]
         else:
-            found.twin[i], found.score[i], found.kind[i] = -1, 0.0, ""
+            twin[i], found.score[i], kind[i] = -1, 0.0, -1
             again = True
     return again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -13,10 +12,11 @@ import numpy as np
 from llmctl import artifact as artifacts
 from llmctl import digest, ui
 from llmctl import rows as row_files
-from llmctl.data import index, lines
+from llmctl.data import blocks, index, lines, scan
 from llmctl.data.dedupers.base import Cut, Signed
-from llmctl.data.entries import Entries, Entry, collected, preference, short
-from llmctl.data.verdicts import Verdicts, judge
+from llmctl.data.entries import Batch, Entries, Entry, collected, preference, short
+from llmctl.data.kernels import Ids, kernel
+from llmctl.data.verdicts import Verdicts, judge, threads_of
 from llmctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from llmctl.schema.dedup import DedupRecipe
 
 HELD_OUT = ("validation", "test")
+AT_ONCE = 1 << 14
+"""Dropped rows whose names are looked up together."""
 BASE_MB, PER_BYTE = 120, 4
 """Memory of a run without rows, in MB, and bytes for each byte of rows."""
 
@@ -41,14 +43,15 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     signed = tuple(signatures(recipe, artifact, entries))
     if len(entries) == fixed:
         raise InputError(f"{files[0]}: has no rows")
-    by_rank = np.lexsort((rank[fixed:, 1], rank[fixed:, 0])) + fixed
-    order = np.concatenate([np.arange(fixed), by_rank])
+    place = np.arange(fixed, len(entries))  # number of a row -> its place by preference
+    if rank is not None:
+        by_rank = np.lexsort((rank[fixed:, 1], rank[fixed:, 0])) + fixed
+        entries = entries.ordered(np.concatenate([np.arange(fixed), by_rank]))
+        place[by_rank - fixed] = np.arange(fixed, len(entries))
     ui.note(f"comparing {len(entries) - fixed} rows, {fixed} held-out rows")
-    verdicts = judge(recipe, entries.ordered(order), fixed, artifact, spill, signed)
-    place = np.argsort(order)[fixed:]  # number of a row -> its place by preference
+    verdicts = judge(recipe, entries, fixed, artifact, spill, signed)
     copy_kept(recipe, artifact, files, verdicts, place)
-    leaks = verdicts.leaks
-    repeats = (row(recipe, verdicts, int(i)) for i in place if verdicts.twin[i] >= 0)
+    leaks, repeats = verdicts.leaks, dropped(recipe, verdicts, place[verdicts.twin[place] >= 0])
     artifact.write_jsonl(
         "dropped.jsonl", chain(leaks.rows(verdicts.entries, dropped=True), repeats)
     )
@@ -104,12 +107,16 @@ def values(recipe: DedupRecipe, each: dict[str, Any], where: str) -> tuple[str, 
     return tuple(value for value in found if value is not None)
 
 
-def entries_of(recipe: DedupRecipe, files: list[Path]) -> Iterator[Entry]:
+def entries_of(recipe: DedupRecipe, files: list[Path]) -> Iterator[Entry | Batch]:
     """The rows to deduplicate, in their own order."""
     reads, ranked = bool(reading(recipe)), recipe.keep.by != "first" or bool(recipe.keep.prefer)
     cut = (recipe.text or ["text"])[0] if recipe.cuts else None
     fields, keep = recipe.text, recipe.keep
+    use, needs_rows = kernel(recipe.kernel), reads or ranked or cut is not None
     for path in files:
+        if not needs_rows and scan.able(path, fields, use):
+            yield from scan.batches(path, fields, threads_of(recipe))
+            continue
         for where, each in lines.parsed(path):
             text = lines.text_of(each, fields, where)
             if cut is not None and not isinstance(each.get(cut), str):
@@ -122,7 +129,7 @@ def entries_of(recipe: DedupRecipe, files: list[Path]) -> Iterator[Entry]:
             yield Entry(str(each.get("id", short(where))), text, where, None, rank, found)
 
 
-def references(recipe: DedupRecipe, artifact: Artifact) -> Iterator[Entry]:
+def references(recipe: DedupRecipe, artifact: Artifact) -> Iterator[Entry | Batch]:
     """Rows that may not occur in the data: the held-out splits, and the files of `against`."""
     files = [(path, "leak") for path in splits(recipe, artifact)] if recipe.leaks else []
     files += [(artifact.input(f"against.{i}"), "against") for i in range(len(recipe.against))]
@@ -130,7 +137,11 @@ def references(recipe: DedupRecipe, artifact: Artifact) -> Iterator[Entry]:
         if indexed(recipe, folder):
             yield from index.entries(folder, reason)
             continue
-        for where, each in lines.parsed(row_files.find(folder)):
+        path = row_files.find(folder)
+        if not reading(recipe) and scan.able(path, recipe.text, kernel(recipe.kernel)):
+            yield from scan.batches(path, recipe.text, threads_of(recipe), reason)
+            continue
+        for where, each in lines.parsed(path):
             text = lines.text_of(each, recipe.text, where)
             name = str(each.get("id", short(where)))
             yield Entry(name, text, where, reason, values=values(recipe, each, where))
@@ -167,20 +178,26 @@ def splits(recipe: DedupRecipe, artifact: Artifact) -> list[Path]:
     return found
 
 
-def row(recipe: DedupRecipe, verdicts: Verdicts, i: int) -> dict[str, Any]:
-    """The line of dropped.jsonl for one row."""
-    entries, twin = verdicts.entries, int(verdicts.twin[i])
-    method = next(m for m in recipe.methods if m.kind == verdicts.kind[i])
-    stays = "held out" if entries.reason(twin) else f"keep {recipe.keep.by}"
-    return {
-        "id": entries.ids[i],
-        "reason": verdicts.reason(i),
-        "twin": entries.ids[twin],
-        "score": round(float(verdicts.score[i]), 6),
-        "rule": f"{method.rule}; {stays}",
-        "line": short(entries.wheres[i]),
-        "twin_line": short(entries.wheres[twin]),
-    }
+def dropped(recipe: DedupRecipe, verdicts: Verdicts, rows: Ids) -> Iterator[dict[str, Any]]:
+    """The lines of dropped.jsonl for some rows."""
+    entries, names = verdicts.entries, {method.kind: method.rule for method in recipe.methods}
+    rules = [names[kind] for kind in verdicts.kinds]
+    for at in range(0, len(rows), AT_ONCE):
+        part = rows[at : at + AT_ONCE]
+        twins = verdicts.twin[part]
+        told = zip(part.tolist(), twins.tolist(), verdicts.score[part].tolist(),
+                   entries.ids.some(part), entries.ids.some(twins), strict=True)  # fmt: skip
+        for i, twin, score, name, its_name in told:
+            stays = "held out" if entries.reason(twin) else f"keep {recipe.keep.by}"
+            yield {
+                "id": name,
+                "reason": verdicts.reason(i),
+                "twin": its_name,
+                "score": round(score, 6),
+                "rule": f"{rules[verdicts.kind[i]]}; {stays}",
+                "line": short(entries.wheres[i]),
+                "twin_line": short(entries.wheres[twin]),
+            }
 
 
 def copy_kept(
@@ -191,13 +208,20 @@ def copy_kept(
     place: NDArray[np.int64],
 ) -> None:
     """Copy the lines that stay, in their own order; only rows that were cut are written anew."""
-    gone, cuts = verdicts.gone[place], verdicts.cuts
+    stays, cuts = ~verdicts.gone[place], verdicts.cuts
     cut_rows = {n: cuts[i] for n, i in enumerate(place.tolist()) if i in cuts} if cuts else {}
     number, told = 0, []
     with artifact.path("kept.jsonl").open("wb") as out:
         for path in files:
+            if not cuts and blocks.has_lines(path):
+                for data in blocks.whole_lines(path):
+                    begins, ends = blocks.spans(data)
+                    part = stays[number : number + len(begins)]
+                    out.writelines(blocks.kept(data, begins, ends, part))
+                    number += len(begins)
+                continue
             for line_number, line in lines.raw(path):
-                if not gone[number]:
+                if stays[number]:
                     spans = cut_rows.get(number)
                     if spans:
                         where = f"{path}:{line_number}"
@@ -208,7 +232,7 @@ def copy_kept(
                         ]
                     out.write(line)
                 number += 1
-    artifact.rows["kept.jsonl"] = int((~gone).sum())
+    artifact.rows["kept.jsonl"] = int(stays.sum())
     if recipe.cuts:
         artifact.write_jsonl("cuts.jsonl", told)
         artifact.metrics["passages_cut"] = len(told)
@@ -240,15 +264,15 @@ def copy_splits(recipe: DedupRecipe, artifact: Artifact) -> None:
 
 def measure(artifact: Artifact, verdicts: Verdicts, fixed: int) -> None:
     """Counts for the manifest and the summary."""
-    gone = np.flatnonzero(verdicts.gone).tolist()
-    reasons = Counter(verdicts.reason(i) for i in gone)
+    reasons = verdicts.reasons()
+    gone = sum(reasons.values())
     sizes = np.bincount(verdicts.cluster)
     rows_in = len(verdicts.entries) - fixed
     artifact.dropped.update(reasons)
     artifact.metrics |= {
         "rows": rows_in,
-        "kept": rows_in - len(gone),
-        "dropped": len(gone),
+        "kept": rows_in - gone,
+        "dropped": gone,
         "dropped_by_reason": dict(sorted(reasons.items())),
         "held_out_rows": fixed,
         "clusters": int((sizes > 1).sum()),
@@ -258,4 +282,4 @@ def measure(artifact: Artifact, verdicts: Verdicts, fixed: int) -> None:
         if found.sweep:
             artifact.metrics[f"{name}_sweep"] = {f"{t:g}": n for t, n in found.sweep.items()}
     told = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())) or "none"
-    artifact.summary += [("kept", f"{rows_in - len(gone)} of {rows_in} rows"), ("dropped", told)]
+    artifact.summary += [("kept", f"{rows_in - gone} of {rows_in} rows"), ("dropped", told)]

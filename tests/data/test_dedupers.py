@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmctl.data import kernels
 from llmctl.data.dedupers.base import Deduper, Found, Rows
-from llmctl.data.folding import encoded
+from llmctl.data.folding import SEPARATORS, composed, encoded
 from llmctl.data.twins import components
 
 WORDS = ["alpha", "beta", "Gamma", "été", "ÉTÉ", "λ", "日本", "x", "don't", "a-b", "🙂", "हिन्दी"]
@@ -89,7 +89,9 @@ def test_numba_and_numpy_give_the_same_bits(
         grams = kernels.grams(buffer, form, use)
         sets = kernels.shingle_sets(buffer, form, ids, use)
         scores = kernels.jaccard(*sets, ids[:-1], ids[1:], use)
-        results.append([*signed, *sets, *grams, scores])
+        bands = use.bands(signed[0], 5, 3)
+        letters = use.letters(buffer.data, buffer.offsets) if texts else ids
+        results.append([*signed, *sets, *grams, scores, *bands, letters])
     for one, other in zip(*results, strict=True):
         assert one.dtype == other.dtype
         assert np.array_equal(one, other)
@@ -127,6 +129,43 @@ def test_case_and_composition_fold_in_every_script() -> None:
     texts = ["Été à Λόγος un deux trois", "E\u0301TE\u0301 À ΛΌΓΟΣ UN DEUX TROIS"]
     for kind in ("exact", "minhash"):
         assert found(texts, Deduper.of(kind)).twin.tolist() == [-1, 0]
+
+
+SIGNS = st.one_of(
+    st.characters(codec=None, exclude_categories=()),
+    st.characters(min_codepoint=0xA0, max_codepoint=0x30FF),
+    st.sampled_from("aZ \u0301\u0345\u3099\u1161\u11a8\uac00\u09be\u212bßİŉΐᾳΣςカ゛ﾞ"),
+)
+
+
+@given(text=st.text(SIGNS, max_size=12), case=st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_folding_by_character_is_folding_of_the_whole(text: str, case: bool) -> None:
+    whole = composed(text, case=case)
+    for character in {c for c in whole if c > "\x7f"}:
+        whole = whole.replace(character, SEPARATORS[ord(character)])
+    form, found = kernels.shape(1, case=case), []
+    for data in (encoded(text, case=case), whole.encode("utf-8", "surrogatepass")):
+        found.append(kernels.units_of(np.frombuffer(data + b"\n", np.uint8), form)[0].tolist())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("characters", [False, True])
+def test_long_texts_have_the_same_bits(characters: bool) -> None:
+    pytest.importorskip("numba")
+    texts = ["word " * 20_000, "x" * 70_000, "é+ " * 30_000, "a b", ""]
+    buffer = kernels.Buffer.of(encoded(t, case=True) for t in texts)
+    for symbols in (False, True):
+        form = kernels.shape(3, characters=characters, symbols=symbols)
+        a, b = kernels.permutations(16, 1)
+        one, other = (
+            (
+                *use.sign(*buffer.part(np.arange(5)), form, a, b),
+                use.letters(buffer.data, buffer.offsets),
+            )
+            for use in (kernels.NUMPY, kernels.kernel("numba"))
+        )
+        assert all(np.array_equal(x, y) for x, y in zip(one, other, strict=True))
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:

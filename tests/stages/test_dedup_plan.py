@@ -71,7 +71,7 @@ def test_every_twin_is_kept_and_a_second_run_changes_nothing(
             "exact": text.lower() == kept.lower(),
             "key": key == its_key != "",
         }
-        assert measured.get(first.kind[i], first.score[i] >= 0.5)
+        assert measured.get(first.kinds[first.kind[i]], first.score[i] >= 0.5)
     again = verdicts([r for r, gone in zip(rows, first.gone, strict=True) if not gone], fixed,
                      artifact)  # fmt: skip
     assert not again.gone.any()

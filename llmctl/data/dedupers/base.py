@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from llmctl.data.kernels import Ids, Kernel
 from llmctl.data.runners.base import Runner
+from llmctl.data.texts import Folded, Texts
 from llmctl.data.twins import Floats, Pairs
 from llmctl.plugins import Backend
 
@@ -47,6 +48,12 @@ class Rows:
     """Where texts are signed and pairs compared."""
     signed: tuple[Signed, ...] = ()
     """Signatures that earlier runs made of some of the fixed rows."""
+
+    def folded(self, *, case: bool) -> Folded:
+        """The texts as the kernels read them."""
+        texts = self.texts if isinstance(self.texts, Texts) else Texts.of(self.texts)
+        file = self.file("folded-case" if case else "folded")
+        return texts.folded(case=case, file=file, threads=self.threads)
 
     def file(self, name: str) -> Path | None:
         """Where to put something large, or None."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import blake2b
 from typing import ClassVar
 
@@ -11,21 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from llmctl.data.dedupers.base import Deduper, Found, Rows
-from llmctl.data.folding import SEPARATORS, composed, unpunctuated
-from llmctl.data.kernels import Ids
+from llmctl.data.folding import composed, unpunctuated
+from llmctl.data.kernels import GROUP, Ids, Words, cuts, mapped
 from llmctl.data.texts import picked
 from llmctl.data.twins import Pairs
-
-_REST = bytes(range(0x30)) + b":;<=>?@[\\]^`{|}~\x7f"
-"""ASCII bytes that are neither letters nor digits."""
-
-
-def _letters(text: str) -> bytes:
-    """ASCII letters, digits and all that is not ASCII, with no case: a rough, quick fold."""
-    if not text.isascii():
-        text = composed("".join(text.split()), case=True)
-        text = "".join(text.translate(SEPARATORS).split())
-    return text.encode("utf-8", "surrogatepass").lower().translate(None, _REST)
 
 
 class ExactDeduper(Deduper):
@@ -53,21 +41,30 @@ class ExactDeduper(Deduper):
             text = unpunctuated(text)
         return " ".join(text.split()) if self.ignore_space else text
 
-    def _alike(self, texts: Sequence[str], ids: Ids) -> Ids:
+    def _alike(self, rows: Rows, ids: Ids) -> Ids:
         """The rows whose letters occur in another row, too: only they can be equal to one."""
-        if not (self.ignore_space and self.ignore_case):
-            return ids
-        hashes = np.fromiter((hash(_letters(t)) for t in picked(texts, ids)), np.int64, len(ids))
-        _, group, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-        return ids[counts[group] > 1]
+        folded = rows.folded(case=self.ignore_case)
+
+        def letters(cut: tuple[int, int]) -> Words:
+            return rows.kernel.letters(*folded.part(ids[cut[0] : cut[1]]))
+
+        parts = mapped(letters, cuts(folded.sizes(ids), GROUP), rows.threads)
+        number = np.concatenate([np.empty(0, np.uint64), *parts])
+        order = np.argsort(number)
+        same = np.diff(number[order]) == 0
+        alike = (np.append(same, False) | np.append(False, same))[: len(ids)]
+        return np.sort(ids[order[alike]])
 
     def find(self, rows: Rows, alive: NDArray[np.bool_]) -> Found:
         """The first row with a hash is kept."""
-        ids = self._alike(rows.texts, np.flatnonzero(alive))
-        digests = bytearray()
+        ids = self._alike(rows, np.flatnonzero(alive))
+        digests, known = bytearray(), dict[bytes, bytes]()
         for text in picked(rows.texts, ids):
-            folded = self.folded(text).encode("utf-8", "surrogatepass")
-            digests += blake2b(folded, digest_size=16).digest()
+            raw = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            if raw not in known:  # most repeats are the same bytes, which are folded once
+                folded = self.folded(text).encode("utf-8", "surrogatepass")
+                known[raw] = blake2b(folded, digest_size=16).digest()
+            digests += known[raw]
         high, low = np.frombuffer(digests, np.uint64).reshape(-1, 2).T
         order = np.lexsort((ids, low, high))
         new = np.append(True, (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0))[: len(ids)]

@@ -12,15 +12,15 @@ from pydantic import Field, model_validator
 from llmctl import ui
 from llmctl.data import kernels, twins
 from llmctl.data.dedupers.base import Deduper, Found, Rows, Signed
-from llmctl.data.folding import encoded
-from llmctl.data.kernels import Buffer, Ids, Kernel, Shape
+from llmctl.data.kernels import Ids, Kernel, Shape, Source
 from llmctl.data.runners.base import Compare, Sign, compared
-from llmctl.data.texts import joined, picked
 from llmctl.data.twins import Floats, Pairs
 
 Threshold = Annotated[float, Field(gt=0, le=1)]
 COMPARED = 1 << 14
 """Pairs of signatures compared at a time (16 MB)."""
+ROOM = 0.25
+"""Space for the sets of later rounds, as a share of the first one's."""
 BULK = 1 << 24
 """Bytes of text whose shingle sets are held together when memory is short."""
 
@@ -28,8 +28,8 @@ BULK = 1 << 24
 class _Sets:
     """Shingle sets of the rows that are compared, each made once while they are kept."""
 
-    def __init__(self, buffer: Buffer, form: Shape, ids: Ids, use: Kernel, threads: int) -> None:
-        self._make = (buffer, form, use, threads)
+    def __init__(self, source: Source, form: Shape, ids: Ids, use: Kernel, threads: int) -> None:
+        self._make = (source, form, use, threads)
         self._ids = ids
         self._clear()
 
@@ -39,14 +39,21 @@ class _Sets:
 
     def jaccard(self, x: Ids, y: Ids, *, keep: bool) -> Floats:
         """Exact similarities of pairs; `keep` holds their sets for the next call."""
-        buffer, form, use, threads = self._make
+        source, form, use, threads = self._make
         wanted = np.zeros(len(self._ids), bool)
         wanted[x] = wanted[y] = True
         new = np.flatnonzero(wanted & (self._place < 0))
-        flat, pointer = kernels.shingle_sets(buffer, form, self._ids[new], use, threads)
+        room = ROOM if keep else 0
+        flat, pointer = kernels.shingle_sets(source, form, self._ids[new], use, threads, room)
         self._place[new] = np.arange(len(new)) + len(self._pointer) - 1
-        self._pointer = np.append(self._pointer, pointer[1:] + len(self._flat))
-        self._flat = np.concatenate([self._flat, flat]) if len(self._flat) else flat
+        begin, end = int(self._pointer[-1]), int(self._pointer[-1] + pointer[-1])
+        self._pointer = np.append(self._pointer, pointer[1:] + begin)
+        if not begin:
+            self._flat = flat
+        else:
+            if end > len(self._flat):
+                self._flat = np.concatenate([self._flat[:begin], np.empty(end, np.uint64)])
+            self._flat[begin:end] = flat[: pointer[-1]]
         left, right = self._place[x], self._place[y]
         score = kernels.jaccard(self._flat, self._pointer, left, right, use, threads)
         if not keep:
@@ -132,18 +139,17 @@ class MinhashDeduper(Deduper):
         """Sign, band, verify, drop only against kept rows; a row without a word is left alone."""
         ids = np.flatnonzero(alive)
         form, use, threads = self.shape(), rows.kernel, rows.threads
-        texts = (encoded(text, case=self.ignore_case) for text in picked(rows.texts, ids))
-        buffer = joined(texts, rows.file("folded"))
-        signature, counts = self._signatures(buffer, rows, ids)
+        source = rows.folded(case=self.ignore_case)
+        signature, counts = self._signatures(source, rows, ids)
         worded = np.flatnonzero(counts > 0)
         every, ids = ids, ids[worded]
-        size = np.diff(buffer.offsets)[worded]
+        size = source.sizes(ids)
         fixed = int(np.searchsorted(ids, rows.fixed))
         lowest = self.lowest
         # A pair whose signatures agree six deviations below the threshold is not worth its sets.
         floor = lowest - 6 * (lowest * (1 - lowest) / self.permutations) ** 0.5
 
-        sets = _Sets(buffer, form, worded, use, threads)
+        sets = _Sets(source, form, ids, use, threads)
 
         def measure(x: Ids, y: Ids) -> Floats:
             score = np.zeros(len(x))
@@ -155,8 +161,8 @@ class MinhashDeduper(Deduper):
             bulk = np.cumsum(size[x[close]] + size[y[close]]) if rows.spill else np.zeros(0)
             ends = np.searchsorted(bulk, np.arange(BULK, bulk[-1] if len(bulk) else 0, BULK))
             if rows.runner.remote:
-                left, right, task = worded[x[close]], worded[y[close]], Compare(use.name, form)
-                score[close] = compared(rows.runner, task, buffer, left, right, threads)
+                left, right, task = ids[x[close]], ids[y[close]], Compare(use.name, form)
+                score[close] = compared(rows.runner, task, source, left, right, threads)
             else:
                 for part in np.split(close, ends):
                     score[part] = sets.jaccard(x[part], y[part], keep=rows.spill is None)
@@ -164,7 +170,7 @@ class MinhashDeduper(Deduper):
             return score
 
         keys, content = twins.band_keys(
-            signature, worded, *self.banding(), threads, rows.file("bands")
+            signature, worded, *self.banding(), use, threads, rows.file("bands")
         )
         scores = twins.Scores(len(ids), measure)
 
@@ -189,7 +195,7 @@ class MinhashDeduper(Deduper):
         names = ("ngram", "unit", "permutations", "ignore_case", "symbols")
         return {"seed": seed, **{name: getattr(self, name) for name in names}}
 
-    def _signatures(self, buffer: Buffer, rows: Rows, ids: Ids) -> tuple[NDArray[np.uint32], Ids]:
+    def _signatures(self, source: Source, rows: Rows, ids: Ids) -> tuple[NDArray[np.uint32], Ids]:
         """Signatures and units of the texts; those that an earlier run made are taken over."""
         a, b = kernels.permutations(self.permutations, rows.seed)
         signature = kernels.allocated((len(ids), len(a)), np.uint32, rows.file("signatures"))
@@ -205,32 +211,24 @@ class MinhashDeduper(Deduper):
         with ui.progress("sign", len(ids)) as advance:
             advance(len(ids) - sum(last - first for first, last in edges))
             for first, last in edges:
-                part = slice(first, last)
-                self._sign(buffer, part, rows, (a, b), (signature, counts), advance)
+                out = signature[first:last], counts[first:last]
+                self._sign(source, ids[first:last], rows, (a, b), out, advance)
         return signature, counts
 
     def _sign(
         self,
-        buffer: Buffer,
-        part: slice,
+        source: Source,
+        ids: Ids,
         rows: Rows,
         permutations: tuple[Any, Any],
         out: tuple[Any, Ids],
         advance: Callable[[int], object],
     ) -> None:
-        """Sign the texts of a part, here or on the runner."""
-        offsets = buffer.offsets[part.start : part.stop + 1]
-        cuts = kernels.cuts(np.diff(offsets), len(offsets))
-        texts = (
-            (
-                buffer.data[offsets[first] : offsets[last]],
-                offsets[first : last + 1] - offsets[first],
-            )
-            for first, last in cuts
-        )
+        """Sign some texts, here or on the runner."""
+        cuts = kernels.cuts(source.sizes(ids), len(ids))
+        texts = (source.part(ids[first:last]) for first, last in cuts)
         task = Sign(rows.kernel.name, self.shape(), *permutations)
         made = rows.runner.parts(task, texts, rows.threads)
         for (first, last), (signature, counts) in zip(cuts, made, strict=True):
-            place = slice(part.start + first, part.start + last)
-            out[0][place], out[1][place] = signature, counts
+            out[0][first:last], out[1][first:last] = signature, counts
             advance(last - first)

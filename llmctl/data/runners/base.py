@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from llmctl.data import kernels
-from llmctl.data.kernels import Buffer, Bytes, Ids, Shape
+from llmctl.data.kernels import Buffer, Bytes, Ids, Shape, Source
 from llmctl.data.twins import Floats
 from llmctl.plugins import Backend
 
@@ -58,32 +58,23 @@ class Compare:
     kernel: str
     form: Shape
 
-    def __call__(self, part: tuple[bytes, Ids, Ids, Ids]) -> Floats:
+    def __call__(self, part: tuple[Bytes, Ids, Ids, Ids]) -> Floats:
         """The similarity of texts x[i] and y[i] of the part."""
         data, offsets, x, y = part
         use = kernels.kernel(self.kernel)
-        buffer = Buffer(np.frombuffer(data, np.uint8), offsets)
+        buffer = Buffer(data, offsets)
         flat, pointer = kernels.shingle_sets(buffer, self.form, np.arange(len(buffer)), use)
         return kernels.jaccard(flat, pointer, x, y, use)
 
 
-def compared(runner: Runner, task: Compare, buffer: Buffer, x: Ids, y: Ids, threads: int) -> Floats:
+def compared(runner: Runner, task: Compare, source: Source, x: Ids, y: Ids, threads: int) -> Floats:
     """The similarity of the texts x[i] and y[i], with the texts sent along."""
 
-    def part(at: int) -> tuple[bytes, Ids, Ids, Ids]:
+    def part(at: int) -> tuple[Bytes, Ids, Ids, Ids]:
         pairs = np.concatenate([x[at : at + PAIRS], y[at : at + PAIRS]])
         ids, places = np.unique(pairs, return_inverse=True)
         half = len(pairs) // 2
-        return (*cut_out(buffer, ids), places[:half], places[half:])
+        return (*source.part(ids), places[:half], places[half:])
 
     made = runner.parts(task, (part(at) for at in range(0, len(x), PAIRS)), threads)
     return np.concatenate([np.empty(0), *made])
-
-
-def cut_out(buffer: Buffer, ids: Ids) -> tuple[bytes, Ids]:
-    """The bytes of some texts and their offsets, as a part that can be sent."""
-    view = memoryview(buffer.data)  # type: ignore[arg-type]
-    begins, ends = buffer.offsets[ids].tolist(), buffer.offsets[ids + 1].tolist()
-    data = b"".join([view[a:b] for a, b in zip(begins, ends, strict=True)])
-    sizes = np.array(ends, np.int64) - np.array(begins, np.int64)
-    return data, np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
