@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-_state = {"quiet": False, "verbose": False}
+_state = {"quiet": False, "verbose": False, "no_progress": False}
 PLAIN_EVERY = 10.0
 """Seconds between two progress lines when stderr is not a terminal."""
 
@@ -104,9 +104,20 @@ def table_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 @contextmanager
+def no_progress() -> Iterator[None]:
+    """Progress inside is not shown: something else has the screen."""
+    before = _state["no_progress"]
+    _state["no_progress"] = True
+    try:
+        yield
+    finally:
+        _state["no_progress"] = before
+
+
+@contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
     """Yield `advance(n=1, note="")`; a bar in a terminal, a line every ten seconds elsewhere."""
-    if _state["quiet"]:
+    if _state["quiet"] or _state["no_progress"]:
         yield lambda n=1, note="": None
     elif sys.stderr.isatty():
         from rich.progress import (

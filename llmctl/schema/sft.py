@@ -11,7 +11,16 @@ from llmctl.schema.method import PARTS, UNMERGED, Ia3, Prefix, Prompt
 from llmctl.schema.training import TrainingRecipe
 from llmctl.tuning.base import Task
 
-CAUSAL_ONLY = ("loss_on", "packing", "too_long", "gradient_checkpointing")
+CAUSAL_ONLY = (
+    "loss_on",
+    "packing",
+    "too_long",
+    "gradient_checkpointing",
+    "samples",
+    "auto_batch",
+    "neftune_alpha",
+    "liger_kernel",
+)
 """Keys that say nothing to an encoder: its rows are one text each, cut at `max_length`."""
 
 

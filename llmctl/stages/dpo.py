@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 def run(recipe: DpoRecipe, artifact: Artifact) -> None:
     """Align the recipe's model; the artifact has model/, adapter/, metrics.jsonl, report.html."""
-    from llmctl.training import quiet
+    from llmctl.training import config, quiet
 
+    config.check_machine(recipe)
     with quiet.libraries():
         _run(recipe, artifact)
 

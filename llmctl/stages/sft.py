@@ -8,7 +8,8 @@ from llmctl.schema.sft import SftRecipe
 
 def run(recipe: SftRecipe, artifact: Artifact) -> None:
     """Tune the recipe's model; the artifact has model/, metrics.jsonl and report.html."""
-    from llmctl.training import quiet
+    from llmctl.training import config, quiet
 
+    config.check_machine(recipe)
     with quiet.libraries():
         recipe.task.tune(recipe, artifact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from llmctl import ui
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     """Tune the recipe's model; the artifact has model/, adapter/, metrics.jsonl and report.html."""
     from llmctl import modelref
-    from llmctl.training import adapters, callbacks, config, measure, model, report, xray
+    from llmctl.training import adapters, config, loop, measure, model, report, samples, xray
 
     source = modelref.hf_folder(recipe.model)
     policy, tokenizer = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe))
@@ -29,19 +30,35 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
 
     kept = artifact.scratch / "before.json"
     before = measure.remembered(kept) or measure.remember(kept, losses(policy, held, "loss before"))
-    trainer = build_trainer(recipe, artifact, policy, tokenizer, train)
-    steps = callbacks.train(
-        trainer, artifact.scratch / "checkpoints", artifact.path("metrics.jsonl")
+    written = samples.Written(artifact, tokenizer, recipe.samples, held)
+    written.write(policy, 0)
+
+    def fresh() -> Any:
+        base, _ = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe))
+        return adapters.begun(base, recipe, artifact)
+
+    def on_the_way(model: Any, step: int) -> dict[str, float]:
+        written.write(model, step)
+        return mean_loss(losses(model, held, "held-out loss"))
+
+    trainer, steps = loop.run(
+        recipe,
+        artifact,
+        policy,
+        load=fresh,
+        build=lambda each, base: build_trainer(each, artifact, base, tokenizer, train),
+        evaluate=on_the_way if held else None,
     )
 
     tuned = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     tuned, form = adapters.finished(tuned, tokenizer, recipe, artifact, train[0].ids)
     after = losses(tuned, held, "loss after")
+    step = trainer.state.global_step
+    written.write(tuned, step, again=True)  # keep_best may have changed the weights since
     model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
     _compare(artifact, before, after)
-    artifact.metrics["steps"] = trainer.state.global_step
-    artifact.metrics["train_loss"] = steps[-1]["loss"]
-    report.write(f"sft: {recipe.model}", artifact, steps, pieces)
+    texts = written.publish(step)
+    report.write(f"sft: {recipe.model}", artifact, steps, pieces, texts, recipe)
 
 
 def tokens(
@@ -114,6 +131,12 @@ def losses(model: Any, held: list[Tokens], label: str) -> list[tuple[float, int]
     return [(-total, count) for total, count in scores]
 
 
+def mean_loss(found: list[tuple[float, int]]) -> dict[str, float]:
+    """Loss per trained token over all rows, in nats, and its perplexity."""
+    loss = sum(total for total, _ in found) / max(sum(count for _, count in found), 1)
+    return {"eval_loss": loss, "eval_perplexity": math.exp(min(loss, 50.0))}
+
+
 def _compare(
     artifact: Artifact, before: list[tuple[float, int]], after: list[tuple[float, int]]
 ) -> None:
@@ -133,6 +156,8 @@ def _compare(
         "eval_loss_before_se": first.error,
         "eval_loss_after": last.value,
         "eval_loss_after_se": last.error,
+        "perplexity_before": math.exp(min(first.value, 50.0)),
+        "perplexity_after": math.exp(min(last.value, 50.0)),
         "eval_loss_diff": change.value,
         "eval_loss_diff_se": change.error,
         "eval_rows": change.n,

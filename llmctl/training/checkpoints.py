@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from llmctl import ui
+from llmctl.errors import LlmctlError
 
 WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
 
@@ -50,3 +51,19 @@ def broken(path: Path) -> str | None:
     except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
         return str(error).splitlines()[0]
     return None
+
+
+WRITING = ("inline_container", "PytorchStreamWriter", "unexpected pos")
+"""What torch says when a file of a checkpoint could not be written to its end."""
+
+
+def explain(error: RuntimeError, folder: Path) -> None:
+    """Raise what a user can act on when a checkpoint could not be written; else return."""
+    if not any(text in str(error) for text in WRITING):
+        return
+    whole = [path.name for path in sorted(folder.glob("checkpoint-*")) if broken(path) is None]
+    kept = f"whole checkpoints: {', '.join(whole)}" if whole else "there is no checkpoint yet"
+    raise LlmctlError(
+        f"{folder}: a checkpoint could not be written to its end, the disk is full or a limit of "
+        f"file size is reached; {kept}; free some space and run again to continue"
+    ) from None

@@ -13,6 +13,7 @@ from transformers import BitsAndBytesConfig
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 
+from llmctl.errors import MissingError
 from llmctl.schema.dpo import DpoRecipe
 from llmctl.schema.parts import Lora
 from llmctl.schema.sft import SftRecipe
@@ -23,20 +24,62 @@ if TYPE_CHECKING:
     from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 
 
+SCHEDULERS = {"wsd": "warmup_stable_decay"}
+"""Our name of a schedule -> transformers', where they differ."""
+
+
 def on_gpu() -> bool:
     """Whether training runs on a CUDA device."""
     return torch.cuda.is_available()
 
 
+def check_machine(recipe: TrainingRecipe) -> None:
+    """Refuse, before anything is loaded, what this machine cannot do."""
+    if on_gpu():
+        return
+    if recipe.precision == "fp16":
+        raise MissingError("precision: fp16 needs a GPU; write auto, which is fp32 on a CPU")
+    if recipe.liger_kernel:
+        raise MissingError("liger_kernel needs a GPU; drop it on a CPU")
+
+
+def precision_of(recipe: TrainingRecipe) -> str:
+    """`bf16`, `fp16` or `fp32`: the arithmetic of the forward pass on this machine."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    if not on_gpu():
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
 def uses_bf16(recipe: TrainingRecipe) -> bool:
     """Whether the forward pass computes in bfloat16."""
-    if recipe.precision == "auto":
-        return on_gpu() and torch.cuda.is_bf16_supported()
-    return recipe.precision == "bf16"
+    return precision_of(recipe) == "bf16"
+
+
+def optimizer_factory(recipe: TrainingRecipe) -> tuple[Any, dict[str, Any]] | None:
+    """What a trainer builds its optimizer with, where its settings have no name for it."""
+    made = recipe.optimizer.factory()
+    if made is None:
+        return None
+    factory, options = made
+    rates = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    return factory, rates | options
+
+
+def schedule_options(recipe: TrainingRecipe, steps: int) -> dict[str, float]:
+    """What the schedule takes beside the warm-up; `steps` is the length of the run."""
+    if recipe.scheduler == "cosine_with_min_lr":
+        return {"min_lr_rate": 0.1 if recipe.min_rate is None else recipe.min_rate}
+    if recipe.scheduler == "wsd":
+        share = 0.2 if recipe.decay is None else recipe.decay
+        return {"num_decay_steps": round(share * steps), "min_lr_ratio": recipe.min_rate or 0.0}
+    return {}
 
 
 def _arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
     """What SFTConfig and DPOConfig share; `folder` takes the checkpoints."""
+    precision = precision_of(recipe)
     return {
         "output_dir": str(folder),
         "seed": recipe.seed,
@@ -46,21 +89,30 @@ def _arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
         "per_device_train_batch_size": recipe.batch_size,
         "gradient_accumulation_steps": recipe.gradient_accumulation,
         "learning_rate": recipe.learning_rate,
-        "lr_scheduler_type": recipe.scheduler,
+        "lr_scheduler_type": SCHEDULERS.get(recipe.scheduler, recipe.scheduler),
+        "lr_scheduler_kwargs": schedule_options(recipe, recipe.max_steps or 0) or None,
         "warmup_steps": recipe.warmup,  # below 1 it is a share of all steps
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,
         "max_length": recipe.max_length,
-        "bf16": uses_bf16(recipe),
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
         "gradient_checkpointing": recipe.gradient_checkpointing,
+        "torch_compile": recipe.torch_compile,
+        "use_liger_kernel": recipe.liger_kernel,
+        "neftune_noise_alpha": recipe.neftune_alpha,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
         "save_strategy": "steps",
         "save_steps": recipe.save_every,
         "save_total_limit": 2,  # a kill in the middle of the newest leaves the one before it
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would write a loss that is no number as 0
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": not on_gpu(),
         "dataloader_pin_memory": on_gpu(),
+        **recipe.optimizer.arguments(),
     }
 
 

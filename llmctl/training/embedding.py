@@ -31,7 +31,9 @@ def tune(recipe: SftRecipe, task: EmbeddingTask, artifact: Artifact) -> None:
     encoder.told(artifact, train, hard, len(held), len(texts))
     trainer = build_trainer(recipe, task, artifact.scratch / "checkpoints", model, train)
     with encoder.shortened(model, recipe.max_length), interpolated(model, task.interpolate):
-        steps = encoder.trained(recipe, artifact, trainer)
+        steps = encoder.trained(
+            recipe, artifact, trainer, held, lambda: encoder.gain(ranks(model, held, texts))
+        )
     encoder.saved(recipe, artifact, model)
     report.compare_ranks(artifact, before, ranks(model, held, texts), recipe.seed)
     encoder.written(f"sft: {recipe.model}, to embed", artifact, steps, train)
@@ -105,7 +107,7 @@ def ranks(model: Any, held: Sequence[Pair], texts: Sequence[str]) -> Ranks:
     """Where each query's text comes among `texts` by cosine; ties count against it."""
     if not held:
         return []
-    ui.note(f"measuring {len(held)} held-out queries among {len(texts)} texts")
+    ui.detail(f"measuring {len(held)} held-out queries among {len(texts)} texts")
     found = vectors(model, [each.query for each in held], queries=True)
     scores = found @ vectors(model, texts).T
     at = {text: i for i, text in enumerate(texts)}

@@ -15,7 +15,7 @@ from typing import Any
 from llmctl import modelref
 from llmctl.artifact import Artifact
 from llmctl.schema.sft import SftRecipe
-from llmctl.training import callbacks, config, measure, report
+from llmctl.training import config, loop, measure, report
 from llmctl.training.pairs import Pair
 
 
@@ -42,13 +42,26 @@ def measured(path: Path, numbers: Callable[[], list[float]]) -> list[float]:
     return [float(each) for each in found]
 
 
-def trained(recipe: SftRecipe, artifact: Artifact, trainer: Any) -> list[dict[str, Any]]:
-    """Train all weights, from the newest checkpoint on; returns the steps' log."""
-    checkpoints = artifact.scratch / "checkpoints"
-    steps = callbacks.train(trainer, checkpoints, artifact.path("metrics.jsonl"))
-    artifact.metrics["steps"] = trainer.state.global_step
-    artifact.metrics["train_loss"] = steps[-1]["loss"]
-    return steps
+def trained(
+    recipe: SftRecipe,
+    artifact: Artifact,
+    trainer: Any,
+    held: Sequence[Any] = (),
+    figures: Callable[[], dict[str, float]] | None = None,
+) -> list[dict[str, Any]]:
+    """Train all weights, from the newest checkpoint on; returns the steps' log.
+
+    `figures` are those of the `held` rows, `eval_loss` among them, for a measurement on the way.
+    """
+    if not held or figures is None:
+        return loop.fit(trainer, recipe, artifact)
+    return loop.fit(trainer, recipe, artifact, lambda model, step: figures())
+
+
+def gain(ranks: Sequence[float]) -> dict[str, float]:
+    """nDCG@10 of held-out queries, and what it lacks of 1 as the loss that is to fall."""
+    found = sum(map(report.discount, ranks)) / len(ranks)
+    return {"eval_ndcg@10": found, "eval_loss": 1 - found}
 
 
 def saved(recipe: SftRecipe, artifact: Artifact, model: Any) -> None:

@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmctl import ui
-from llmctl.artifact import Artifact
+from llmctl.artifact import Artifact, Input
 from llmctl.report.html import Report
+from llmctl.schema.base import Recipe, leaves
 
 CURVES = (
-    ("loss", "Loss of each step", "nats per token"),
-    ("rewards/accuracies", "Pairs whose better answer has the higher reward", "share"),
-    ("rewards/margins", "Reward margin", "nats"),
-    ("grad_norm", "Gradient norm before clipping", "norm"),
-    ("learning_rate", "Learning rate", "rate"),
+    ({"loss": "training", "eval_loss": "held out"}, "Loss of each step", "nats per token"),
+    (
+        {"rewards/accuracies": "share"},
+        "Pairs whose better answer has the higher reward",
+        "share",
+    ),
+    ({"rewards/margins": "margin"}, "Reward margin", "nats"),
+    ({"grad_norm": "norm"}, "Gradient norm before clipping", "norm"),
+    ({"learning_rate": "rate"}, "Learning rate", "rate"),
+    ({"tokens_per_second": "speed"}, "Speed", "tokens per second"),
 )
 
 
@@ -25,27 +31,45 @@ def write(
     steps: Sequence[dict[str, Any]],
     pieces: Sequence[tuple[str, str]],
     examples: Sequence[tuple[str, str]] = (),
+    recipe: Recipe | None = None,
 ) -> None:
-    """Write report.html: what came out, the curves, and the first row token by token.
+    """Write report.html: what came out, the curves, the first row token by token, the recipe.
 
-    `examples` are (heading, text) of rows that are no tokens: pairs, or texts with a label.
+    `examples` are (heading, text): what the model wrote before and after, pairs, or texts with a
+    label.
     """
     page = Report(title)
     page.facts(artifact.summary)
-    for key, heading, unit in CURVES:
-        points = [(row["step"], row[key]) for row in steps if key in row]
-        if points:
-            page.lines(heading, {key: points}, "optimizer step", unit)
+    for keys, heading, unit in CURVES:
+        lines = {
+            name: [(row["step"], row[key]) for row in steps if key in row]
+            for key, name in keys.items()
+        }
+        if drawn := {name: points for name, points in lines.items() if points}:
+            page.lines(heading, drawn, "optimizer step", unit)
     if pieces:
         page.tokens("The first row as the model sees it", list(pieces))
     if examples:
-        page.examples("The first rows", list(examples))
+        page.examples("Examples", list(examples))
     page.heading("All figures")
     page.table(
         ["figure", "value"],
         [[name, _shown(value)] for name, value in artifact.metrics.items()],
     )
+    if recipe is not None:
+        page.heading("The recipe")
+        settings = [(".".join(map(str, key)), value) for key, value in leaves(recipe.dump())]
+        page.table(["key", "value"], [[key, str(value)] for key, value in settings])
+    if artifact.inputs:
+        page.heading("Where it comes from")
+        origins = [_origin(each) for each in artifact.inputs.values()]
+        page.table(["input", "from", "sha256", "made by"], origins)
     page.write(artifact.path("report.html"))
+
+
+def _origin(each: Input) -> list[str]:
+    maker = f"llmctl {each.manifest['stage']}" if each.manifest else ""
+    return [each.key, each.ref, each.digest[:12], maker]
 
 
 def _shown(value: Any) -> str:

@@ -41,7 +41,13 @@ def tune(recipe: SftRecipe, task: RerankerTask, artifact: Artifact) -> None:
     encoder.told(artifact, train, hard, len(held), len(texts))
     trainer = build_trainer(recipe, task, artifact.scratch / "checkpoints", model, train)
     with encoder.shortened(model, recipe.max_length):
-        steps = encoder.trained(recipe, artifact, trainer)
+        steps = encoder.trained(
+            recipe,
+            artifact,
+            trainer,
+            held,
+            lambda: encoder.gain(ranks(model, held, found, recipe.batch_size)),
+        )
     encoder.saved(recipe, artifact, model)
     after = ranks(model, held, found, recipe.batch_size)
     report.compare_ranks(artifact, before, after, recipe.seed)

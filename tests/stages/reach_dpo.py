@@ -16,6 +16,7 @@ BASE: dict[str, Any] = {
     "model": "some/model",
     "data": {"train": "pairs"},
     "loss": "robust",
+    **sft.LOOP,
 }
 
 

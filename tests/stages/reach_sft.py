@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,22 @@ import pytest
 
 pytest.importorskip("trl")
 
-BASE: dict[str, Any] = {"model": "some/model", "data": {"train": "rows"}}
+LOOP: dict[str, Any] = {
+    "max_steps": 100,
+    "batch_size": 2,
+    "scheduler": "wsd",
+    "eval_every": 10,
+}
+"""What other keys of the loop need to mean something."""
+BASE: dict[str, Any] = {"model": "some/model", "data": {"train": "rows"}, **LOOP}
 
 
 def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespace:
     """What sft and dpo share: the trainer's settings, the adapter, the rows."""
+    from tiny_tokenizer import tiny_tokenizer
+
     from llmctl.artifact import Artifact
-    from llmctl.training import config, data
+    from llmctl.training import callbacks, config, data, loop, samples
 
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(40)))
@@ -28,7 +38,17 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
         "x", list(range(recipe.max_length + 1)), [True] * (recipe.max_length + 1), []
     )
     kept, _, cut = data.shortened([long], recipe.max_length, recipe.too_long)
+    answered = samples.Written(
+        Artifact(tmp_path), tiny_tokenizer(), recipe.samples, [long, replace(long, id="y")]
+    )
     return SimpleNamespace(
+        schedule=config.schedule_options(recipe, 100),
+        after_memory=loop.smaller_batch(recipe) if recipe.auto_batch else None,
+        optimizer=recipe.optimizer,
+        measuring=callbacks.Measuring(recipe),
+        metrics=callbacks.Metrics(tmp_path / "m", lambda step, facts: None, recipe),
+        samples=answered.prompts,
+        longest_sample=answered.most,
         args=args,
         lora=lora,
         bits=config.four_bits(recipe),
@@ -158,7 +178,26 @@ SHARED: dict[str, Any] = {
     "gradient_accumulation": (7, lambda built: built.args.gradient_accumulation_steps),
     "learning_rate": (3e-3, lambda built: built.args.learning_rate),
     "scheduler": ("linear", lambda built: built.args.lr_scheduler_type),
-    "warmup": (0.25, lambda built: built.args.warmup_steps),
+    "min_rate": (0.3, lambda built: built.schedule["min_lr_ratio"]),
+    "decay": (0.5, lambda built: built.schedule["num_decay_steps"], 50),
+    "warmup": (12, lambda built: built.args.warmup_steps),
+    "auto_batch": (
+        True,
+        lambda built: built.after_memory,
+        {"batch_size": 1, "gradient_accumulation": 8},
+    ),
+    "optimizer": ("sgd", lambda built: built.args.optim),
+    "neftune_alpha": (5.0, lambda built: built.args.neftune_noise_alpha),
+    "torch_compile": (True, lambda built: built.args.torch_compile),
+    "liger_kernel": (True, lambda built: built.args.use_liger_kernel),
+    "eval_every": (5, lambda built: built.measuring.every),
+    "patience": (3, lambda built: built.measuring.patience),
+    "keep_best": (True, lambda built: built.measuring.keep_best),
+    "samples.rows": (1, lambda built: len(built.samples), 1),
+    "samples.prompts": (["Who?"], lambda built: built.samples[0].text, "Who?"),
+    "samples.max_tokens": (7, lambda built: built.longest_sample),
+    "spike_factor": (3.0, lambda built: built.metrics.spikes.factor),
+    "stop_on_spike": (True, lambda built: built.metrics.stop_on_spike),
     "weight_decay": (0.01, lambda built: built.args.weight_decay),
     "max_grad_norm": (0.5, lambda built: built.args.max_grad_norm),
     "max_length": (128, lambda built: built.args.max_length),
@@ -195,7 +234,23 @@ AROUND: dict[str, dict[str, Any]] = {
     "ia3": {"method": "ia3", "ia3": {"target_modules": ["k_proj", "down_proj"]}},
 }
 
+
+def betas(built: Any) -> tuple[float, float]:
+    return built.args.adam_beta1, built.args.adam_beta2
+
+
 ROWS = SHARED | {
+    "optimizer[adamw].betas": ([0.8, 0.9], betas, (0.8, 0.9)),
+    "optimizer[adamw].eps": (1e-6, lambda built: built.args.adam_epsilon),
+    "optimizer[adamw_8bit].betas": ([0.8, 0.9], betas, (0.8, 0.9)),
+    "optimizer[adamw_8bit].eps": (1e-6, lambda built: built.args.adam_epsilon),
+    "optimizer[adamw_8bit].paged": (True, lambda built: built.args.optim, "paged_adamw_8bit"),
+    "optimizer[adamw_paged].betas": ([0.8, 0.9], betas, (0.8, 0.9)),
+    "optimizer[adamw_paged].eps": (1e-6, lambda built: built.args.adam_epsilon),
+    "optimizer[lion].betas": ([0.8, 0.9], betas, (0.8, 0.9)),
+    "optimizer[lion].bits": (8, lambda built: built.args.optim, "lion_8bit"),
+    "optimizer[muon].momentum": (0.5, lambda built: built.optimizer.factory()[1]["momentum"]),
+    "optimizer[sgd].momentum": (0.5, lambda built: built.args.optim_args, "momentum=0.5"),
     "task": ("embedding", lambda built: built.task.__name__, "EmbeddingTask"),
     "task[embedding].queries": (["title"], lambda built: len(built.pairs), 10),
     "task[embedding].negatives.count": (3, lambda built: len(built.mined[0].negatives)),

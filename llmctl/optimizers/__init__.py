@@ -1,0 +1,1 @@
+"""How the weights follow the gradients: one optimizer, one file."""

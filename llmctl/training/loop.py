@@ -1,0 +1,164 @@
+"""A run of a trainer: from the newest checkpoint to the end, whatever happens on the way."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transformers import TrainerState
+
+from llmctl import ui
+from llmctl.artifact import Artifact
+from llmctl.errors import LlmctlError
+from llmctl.schema.training import TrainingRecipe
+from llmctl.training import callbacks, checkpoints, config, dashboard, measure
+from llmctl.training.callbacks import Evaluate
+
+R = TypeVar("R", bound=TrainingRecipe)
+Steps = list[dict[str, Any]]
+
+
+def run(
+    recipe: R,
+    artifact: Artifact,
+    policy: Any,
+    *,
+    load: Callable[[], Any],
+    build: Callable[[R, Any], Any],
+    evaluate: Evaluate | None = None,
+) -> tuple[Any, Steps]:
+    """(the trainer at its end, the log of its steps and measurements).
+
+    `build` makes a trainer around a policy. When memory runs out and the recipe has `auto_batch`,
+    `load` gives a fresh policy and training goes on from the last checkpoint in smaller batches.
+    """
+    kept = artifact.scratch / "batch.json"
+    recipe = recipe.model_copy(update=measure.remembered(kept) or {})
+    while True:
+        try:
+            trainer = build(recipe, policy)
+            steps = fit(trainer, recipe, artifact, evaluate)
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
+            policy.to("meta")  # gives its memory back, whoever still holds the model
+            smaller = smaller_batch(recipe)
+            if not recipe.auto_batch or smaller is None:
+                raise LlmctlError(out_of_memory(recipe)) from None
+        else:
+            artifact.metrics["batch_size_used"] = recipe.batch_size
+            return trainer, steps
+        gc.collect()
+        ui.warn(f"memory ran out; going on with {_written(smaller)}")
+        measure.remember(kept, smaller)
+        recipe, policy = recipe.model_copy(update=smaller), load()
+
+
+def fit(
+    trainer: Any, recipe: TrainingRecipe, artifact: Artifact, evaluate: Evaluate | None = None
+) -> Steps:
+    """As `train`, with the figures of the run in the artifact."""
+    steps, alarms = train(trainer, artifact.path("metrics.jsonl"), recipe, evaluate)
+    artifact.metrics |= {
+        "steps": trainer.state.global_step,
+        "train_loss": next(row["loss"] for row in reversed(steps) if "loss" in row),
+        "alarms": alarms,
+    }
+    if alarms:
+        artifact.summary.append(("alarms", f"{alarms} steps, see metrics.jsonl"))
+    measured = [row for row in steps if "eval_loss" in row]
+    if measured:
+        best = min(measured, key=lambda row: row["eval_loss"])
+        artifact.metrics |= {"best_step": best["step"], "best_eval_loss": best["eval_loss"]}
+        lowest = f"{best['eval_loss']:.4f} at step {best['step']}"
+        artifact.summary.append(("lowest held-out loss", lowest))
+    if callbacks.exhausted(trainer.state, recipe.patience):
+        artifact.summary.append(("stopped early", f"at step {trainer.state.global_step}"))
+    return steps
+
+
+def train(
+    trainer: Any,
+    metrics: Path,
+    recipe: TrainingRecipe | None = None,
+    evaluate: Evaluate | None = None,
+) -> tuple[Steps, int]:
+    """Train to the end from the newest whole checkpoint; (steps and measurements, alarms)."""
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout
+    folder = Path(trainer.args.output_dir)
+    start = checkpoints.newest(folder)
+    total = trainer.args.max_steps if trainer.args.max_steps > 0 else steps_of(trainer)
+    if recipe is not None:
+        trainer.args.lr_scheduler_kwargs = config.schedule_options(recipe, total) or None
+        trainer.optimizer_cls_and_kwargs = config.optimizer_factory(recipe)
+    if recipe is not None and recipe.eval_every is not None and evaluate is None:
+        ui.warn("eval_every: there are no held-out rows to measure on the way")
+    elif recipe is not None and recipe.eval_every is not None and evaluate is not None:
+        callbacks.measured_by(trainer, evaluate)
+        trainer.add_callback(callbacks.Measuring(recipe))
+        trainer.args.load_best_model_at_end = recipe.keep_best
+    if start is not None:
+        ui.note(f"continuing from {start.name}")
+        state = TrainerState.load_from_json(str(start / "trainer_state.json"))
+        if recipe is not None and callbacks.exhausted(state, recipe.patience):
+            trainer.args.max_steps = state.global_step  # it had ended by itself
+    with dashboard.training(total) as show:
+        written = callbacks.Metrics(metrics, show, recipe)
+        trainer.add_callback(written)
+        try:
+            trainer.train(resume_from_checkpoint=str(start) if start else None)
+        except RuntimeError as error:
+            checkpoints.explain(error, folder)
+            raise
+    log = [row for row in trainer.state.log_history if any(key in row for key in callbacks.ROW)]
+    return log, written.alarms
+
+
+def steps_of(trainer: Any) -> int:
+    """Optimizer steps of a run that is measured in epochs."""
+    each_pass = trainer.args.per_device_train_batch_size * trainer.args.world_size
+    batches = math.ceil(len(trainer.train_dataset) / each_pass)
+    each = max(math.ceil(batches / trainer.args.gradient_accumulation_steps), 1)
+    epochs: float = trainer.args.num_train_epochs
+    return math.ceil(each * epochs)
+
+
+OUT = ("out of memory", "not enough memory", "can't allocate memory", "Cannot allocate memory")
+"""How torch's allocators tell of it in a RuntimeError, on a GPU and on a CPU."""
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is about memory that could not be had."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT)
+
+
+def smaller_batch(recipe: TrainingRecipe) -> dict[str, int] | None:
+    """At most half the batch with as many rows in a step; None when it is one row already."""
+    rows = recipe.rows_a_step()
+    for size in range(recipe.batch_size // 2, 0, -1):
+        if rows % size == 0:
+            return {"batch_size": size, "gradient_accumulation": rows // size}
+    return None
+
+
+def out_of_memory(recipe: TrainingRecipe) -> str:
+    """The line for a run that memory was too small for."""
+    changes = []
+    smaller = smaller_batch(recipe)
+    if smaller is not None:
+        changes.append(_written(smaller))
+    if not recipe.gradient_checkpointing:
+        changes.append("gradient_checkpointing: true")
+    changes.append(f"max_length: {recipe.max_length // 2}")
+    return f"memory ran out; what helps, cheapest first: {'; '.join(changes)}"
+
+
+def _written(keys: dict[str, int]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in keys.items())
