@@ -53,12 +53,20 @@ class Asker:
         return answer
 
     def known(self, question: str) -> tuple[dict[str, float], float | None]:
-        """(evidence for a question, the evidence that it needs)."""
+        """(evidence for a question, the evidence that it needs).
+
+        When a route may choose other stores, the store that knows most about the question counts.
+        """
+        stores = [self.retriever]
+        stores += [self.retriever.other(Path(p)) for p in self.recipe.retrieve.inputs().values()]
+        return max((self._known(each, question) for each in stores), key=_margin)
+
+    def _known(self, retriever: Retriever, question: str) -> tuple[dict[str, float], float | None]:
         decline = self.recipe.decline
-        known = evidence.evidence(self.retriever, question)
+        known = evidence.evidence(retriever, question)
         if decline.deviations is None:
             return known, None
-        usual = evidence.usual(self.retriever)
+        usual = evidence.usual(retriever)
         return known, round(usual.threshold(decline.deviations, decline.least), 4)
 
     def _answered(self, question: str, answer: Answer) -> None:
@@ -89,6 +97,12 @@ class Asker:
             answer |= {**unsaid, "unsupported": reply.text.strip()}
             return
         answer |= {"answer": cited.text, "citations": cited.citations}
+
+
+def _margin(found: tuple[dict[str, float], float | None]) -> float:
+    """How far the evidence is above what is needed."""
+    known, threshold = found
+    return known["evidence"] - (threshold or 0.0)
 
 
 class LateSession:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmctl import ui
@@ -81,14 +82,22 @@ class Ranking:
                     changed = transform.apply(asked, self)
                 except Exception as error:
                     # a model may be away, slow or talk nonsense; the plain question still works
-                    if not transform.asks_engine:
+                    if not transform.asks():
                         raise
                     facts["failed"] = f"{type(error).__name__}: {error}"
                     ui.warn(f"{transform.kind} is left out: {error}")
                     continue
                 facts |= _difference(asked, changed)
+                if changed.store is not None and changed.store != asked.store:
+                    self._turn_to(changed.store)
                 asked = changed
         return asked
+
+    def _turn_to(self, store: Path) -> None:
+        """Everything from here on asks another store, with the embedder of that store."""
+        self.retriever = self.retriever.other(store)
+        self.embedder = self.retriever.embedder
+        self._vectors.clear()
 
     def searched(self, asked: Asked) -> Ranked:
         """Every query searched, fused and smoothed."""
@@ -306,4 +315,6 @@ def _difference(old: Asked, new: Asked) -> dict[str, Any]:
         facts["filter"] = new.filter
     if new.search != old.search:
         facts["search"] = new.search
+    if new.store != old.store:
+        facts["store"] = str(new.store)
     return facts

@@ -95,6 +95,7 @@ class Retriever:
         self._readings: dict[Reranker, Reading] = {}
         self._sessions: list[tuple[Any, Session]] = []
         self._matching: dict[str, frozenset[str]] = {}
+        self._others: dict[Path, Retriever] = {}
 
     @cached_property
     def chunks(self) -> Mapping[str, Any]:
@@ -171,9 +172,19 @@ class Retriever:
             raise InputError("the query is empty; say what to look for")
         ranking = Ranking(self, part, self._session(part) or session)
         asked, ranked = ranking.run(query)
-        hits = [self._hit(ranked, row) for row in range(len(ranked.ids))]
-        found = self._shown(query, hits, part, ranking) if hits else []
+        chosen = ranking.retriever  # this one, unless a route chose another store
+        hits = [chosen._hit(ranked, row) for row in range(len(ranked.ids))]
+        found = chosen._shown(query, hits, part, ranking) if hits else []
+        if asked.store is not None:
+            for hit in found:
+                hit["source"] = {"store": str(asked.store), **hit["source"]}
         return Found(found, asked, ranking.trace.steps)
+
+    def other(self, store: Path) -> Retriever:
+        """Another artifact's retriever; opened once, closed with this one."""
+        if store not in self._others:
+            self._others[store] = self._stack.enter_context(opened(store))
+        return self._others[store]
 
     def filter_of(self, text: str) -> filters.Filter:
         """A filter that fits the store's metadata."""

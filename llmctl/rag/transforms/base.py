@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from llmctl.plugins import Backend
@@ -39,7 +40,9 @@ class Asked:
     queries: tuple[Query, ...]
     filter: str | None = None
     search: bool = True
-    """False when a route says that the store is of no use for the question."""
+    """False when a route says that no store is of use for the question."""
+    store: Path | None = None
+    """The artifact that a route chose; None is the recipe's own."""
 
     @classmethod
     def of(cls, question: str, filter: str | None = None) -> Self:
@@ -83,7 +86,15 @@ class Transform(Backend):
     """Changes or multiplies what is searched."""
 
     asks_engine: ClassVar[bool] = False
-    """Whether it asks a model."""
+    """Whether a model may be asked: what fails then is left out."""
+
+    def asks(self) -> bool:
+        """Whether a model is asked with these options."""
+        return self.asks_engine
+
+    def inputs(self) -> dict[str, Path]:
+        """Artifacts that are searched besides the recipe's store."""
+        return {}
 
     @abstractmethod
     def apply(self, asked: Asked, tools: Tools) -> Asked:
