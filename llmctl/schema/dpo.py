@@ -36,6 +36,12 @@ class DpoRecipe(TrainingRecipe):
     learning_rate: float = Field(5e-5, gt=0, lt=1, description="Peak learning rate of AdamW.")
 
     @model_validator(mode="after")
+    def _pairs_stay_whole(self) -> Self:
+        if self.too_long == "split":
+            raise ValueError("too_long: split would part an answer from its rival; use drop")
+        return self
+
+    @model_validator(mode="after")
     def _smoothing_is_used(self) -> Self:
         if self.loss != "robust" and self.label_smoothing > 0:
             raise ValueError(f"label_smoothing has no effect on loss: {self.loss}; use robust")

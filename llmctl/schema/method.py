@@ -1,4 +1,4 @@
-"""How a model is trained: every weight, or a small adapter beside frozen ones."""
+"""What of a model is trained (every weight, or a small adapter), and its chat template."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from llmctl import templates
 from llmctl.schema.base import Part, Recipe
 from llmctl.schema.parts import Lora
 
@@ -94,7 +95,7 @@ class StartAdapter(Part):
 
 
 class MethodKeys(Recipe):
-    """The method and what belongs to it; a part of another method is refused.
+    """The method and its parts, of which others are refused, and the vocabulary.
 
     The parts of a few vectors (prompt, prefix, ia3) are keys of sft alone.
     """
@@ -111,6 +112,30 @@ class MethodKeys(Recipe):
     adapter: StartAdapter | None = Field(
         None, description="An adapter to begin with; null begins a new one on the base."
     )
+
+    chat_template: str | None = Field(
+        None,
+        description="A name (chatml, llama3, gemma, mistral ...), a .jinja file or a template; "
+        "it is saved with the model. null takes the model's own.",
+    )
+    replace_template: bool = Field(
+        False,
+        description="Let `chat_template` take the place of another one that the model has been "
+        "trained with.",
+    )
+    new_tokens: list[str] = Field(
+        default_factory=list,
+        description="Tokens to add to the vocabulary beside those of a named template.",
+    )
+
+    @model_validator(mode="after")
+    def _known_template(self) -> Self:
+        problem = None if self.chat_template is None else templates.unknown(self.chat_template)
+        if problem is not None:
+            raise ValueError(f"chat_template: {problem}")
+        if self.replace_template and self.chat_template is None:
+            raise ValueError("replace_template needs a chat_template to put in its place")
+        return self
 
     @model_validator(mode="after")
     def _parts_of_the_method(self) -> Self:
@@ -134,8 +159,13 @@ class MethodKeys(Recipe):
         return self
 
     def inputs(self) -> dict[str, Path | str]:
-        """The adapter that training begins with."""
-        return {} if self.adapter is None else {"adapter.path": self.adapter.path}
+        """The adapter that training begins with, and a template that is a file."""
+        found: dict[str, Path | str] = {}
+        if self.adapter is not None:
+            found["adapter.path"] = self.adapter.path
+        if self.chat_template is not None and templates.is_file(self.chat_template):
+            found["chat_template"] = Path(self.chat_template)
+        return found
 
     def all_needs(self) -> dict[str, str]:
         """bitsandbytes when the base is in four bits."""

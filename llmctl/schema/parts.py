@@ -62,10 +62,39 @@ class Lora(Part):
         return self
 
 
+class Source(Part):
+    """Further rows that are mixed in, such as general conversations against forgetting."""
+
+    path: Path = Field(description="Artifact folder with a train split, or a file of rows.")
+    share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of all training rows that come from here; too few are repeated, more "
+        "are drawn with the seed.",
+    )
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Passes over these rows in one pass over the mixture; 0.5 draws half of them. "
+        "By default 1, when there is no `share`.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.share is not None and self.epochs is not None:
+            raise ValueError("share and epochs both say how many rows are taken; drop one")
+        return self
+
+
 class TrainData(Part):
     """The rows to learn from and the rows that are kept back to measure with."""
 
     train: Path = Field(description="Artifact folder with a train split, or a file of rows.")
+    mix: list[Source] = Field(
+        default_factory=list, description="Further sources; `train` itself is taken once, whole."
+    )
     validation: Path | None = Field(
         None,
         description="Artifact folder or file of held-out rows; without it the folder of `train` "
@@ -84,3 +113,10 @@ class TrainData(Part):
     eval_rows: int = Field(
         64, ge=2, description="Most held-out rows that are measured, drawn with the seed."
     )
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        total = sum(each.share or 0 for each in self.mix)
+        if total >= 1:
+            raise ValueError(f"mix: the shares are {total:g} together; `train` needs a share too")
+        return self

@@ -14,6 +14,7 @@ from llmctl.tuning.base import Task
 CAUSAL_ONLY = (
     "loss_on",
     "packing",
+    "padding_free",
     "too_long",
     "gradient_checkpointing",
     "samples",
@@ -40,16 +41,32 @@ class SftRecipe(TrainingRecipe):
         default_factory=lambda: Prefix.model_validate({}), description="The prefix."
     )
     ia3: Ia3 = Field(default_factory=lambda: Ia3.model_validate({}), description="The factors.")
-    loss_on: Literal["assistant", "all"] = Field(
+    loss_on: Literal["assistant", "last", "all"] = Field(
         "assistant",
         description="Tokens that are learnt: the assistant's turns with their end-of-turn token, "
-        "or everything.",
+        "the last of them, or everything. A message with `train: false` is never learnt.",
     )
     packing: bool = Field(
         True,
         description="Fill each sequence with several rows, none of which sees another; off, rows "
         "are padded to the longest of their batch.",
     )
+
+    padding_free: bool = Field(
+        False,
+        description="Without packing: lay a batch's rows end to end instead of padding them; none "
+        "sees another.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_of_batching(self) -> Self:
+        if self.padding_free and self.packing:
+            raise ValueError("padding_free: packs have no padding already; write packing: false")
+        if self.padding_free and self.method in UNMERGED:
+            raise ValueError(
+                f"padding_free: method: {self.method} needs each row by itself; drop it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _means_something(self) -> Self:

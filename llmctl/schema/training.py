@@ -27,16 +27,18 @@ class TrainingRecipe(MethodKeys, LoopKeys):
     model: ModelRef
     data: TrainData = Field(description="Rows to learn from, and rows to measure with.")
     max_length: int = Field(512, ge=16, description="Longest row (or pack of rows), in tokens.")
-    too_long: Literal["drop", "truncate"] = Field(
+    too_long: Literal["drop", "truncate", "split"] = Field(
         "drop",
         description="What happens to a row over `max_length`: left out and listed in "
-        "dropped.jsonl, or cut at its end (it then loses its end of turn).",
+        "dropped.jsonl, cut at its end (it then loses its end of turn), or made into several (a "
+        "text at any token, a conversation between two exchanges).",
     )
 
     def inputs(self) -> dict[str, Path | str]:
         """The model and the files of rows."""
         found: dict[str, Path | str] = {"model": self.model, "data.train": self.data.train}
         found |= super().inputs()
+        found |= {f"data.mix.{n}.path": each.path for n, each in enumerate(self.data.mix)}
         if self.data.validation is not None:
             found["data.validation"] = self.data.validation
         return found

@@ -11,6 +11,7 @@ from llmctl.schema.dpo import DpoRecipe
 
 if TYPE_CHECKING:
     from llmctl.training.preference import PairTokens, Scores
+    from llmctl.training.vocabulary import Vocabulary
 
 
 def run(recipe: DpoRecipe, artifact: Artifact) -> None:
@@ -24,12 +25,21 @@ def run(recipe: DpoRecipe, artifact: Artifact) -> None:
 
 def _run(recipe: DpoRecipe, artifact: Artifact) -> None:
     from llmctl import modelref
-    from llmctl.training import adapters, callbacks, config, measure, model, preference, report
+    from llmctl.training import (
+        adapters,
+        callbacks,
+        measure,
+        model,
+        preference,
+        report,
+        vocabulary,
+    )
 
     source = modelref.hf_folder(recipe.model)
-    check_model(recipe, artifact, modelref.identity(source))
-    policy, tokenizer = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe))
-    policy = adapters.begun(policy, recipe, artifact)
+    vocabulary.check_identity(recipe, source, artifact)
+    words = vocabulary.of(recipe, source)
+    tokenizer = words.tokenizer
+    policy = adapters.policy(recipe, source, words, artifact)
     train, held = pairs(recipe, artifact, tokenizer)
     pieces = xray(tokenizer, train[0])
 
@@ -37,14 +47,14 @@ def _run(recipe: DpoRecipe, artifact: Artifact) -> None:
     before = measure.remembered(kept) or measure.remember(
         kept, preference.scores(policy, held, "preference before")
     )
-    trainer = build_trainer(recipe, artifact, policy, tokenizer, train)
+    trainer = build_trainer(recipe, artifact, policy, words, train)
     steps = callbacks.train(
         trainer, artifact.scratch / "checkpoints", artifact.path("metrics.jsonl")
     )
 
     tuned = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     probe = train[0].prompt + train[0].chosen
-    tuned, form = adapters.finished(tuned, tokenizer, recipe, artifact, probe)
+    tuned, form = adapters.finished(tuned, words, recipe, artifact, probe)
     after = preference.scores(tuned, held, "preference after")
     model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
     _compare(artifact, before, after, recipe.beta)
@@ -55,27 +65,14 @@ def _run(recipe: DpoRecipe, artifact: Artifact) -> None:
     report.write(f"dpo: {recipe.model}", artifact, steps, pieces)
 
 
-def check_model(recipe: DpoRecipe, artifact: Artifact, found: dict[str, Any]) -> None:
-    """Refuse a model whose tokenizer or template is not the one that its manifest describes."""
-    manifest = artifact.manifest_of("model")
-    written = manifest.get("model") if manifest else None
-    for name in ("tokenizer", "chat_template"):
-        if written and written.get(name) != found.get(name):
-            raise InputError(
-                f"model: {recipe.model}: its {name.replace('_', ' ')} is not the one it was "
-                f"trained with (manifest {str(written.get(name))[:12]}, "
-                f"folder {str(found.get(name))[:12]})"
-            )
-
-
 def pairs(
     recipe: DpoRecipe, artifact: Artifact, tokenizer: Any
 ) -> tuple[list[PairTokens], list[PairTokens]]:
     """(pairs to learn from, pairs to measure with) as tokens; writes dropped.jsonl."""
-    from llmctl.training import data, preference
+    from llmctl.training import data, preference, sources
 
     data.check_template(tokenizer, recipe.model)
-    rows, held_rows = data.split(recipe.data, recipe.seed, artifact)
+    rows, held_rows = sources.split(recipe.data, recipe.seed, artifact)
     train: list[PairTokens] = []
     dropped: list[dict[str, Any]] = []
     held: list[PairTokens] = []
@@ -137,20 +134,18 @@ def xray(tokenizer: Any, pair: PairTokens) -> list[tuple[str, str]]:
     ids = pair.prompt + pair.chosen
     texts = [tokenizer.decode([token]) for token in ids]
     trained = [False] * len(pair.prompt) + [True] * len(pair.chosen)
-    pieces = show.classes(Tokens(pair.id, ids, trained, texts), set(tokenizer.all_special_ids))
-    show.show(f"pair {pair.id}, its chosen answer", pieces)
-    return pieces
+    return show.show([Tokens(pair.id, ids, trained, texts)], set(tokenizer.all_special_ids))
 
 
 def build_trainer(
-    recipe: DpoRecipe, artifact: Artifact, policy: Any, tokenizer: Any, train: list[PairTokens]
+    recipe: DpoRecipe, artifact: Artifact, policy: Any, words: Vocabulary, train: list[PairTokens]
 ) -> Any:
     """TRL's trainer with our tokens; the reference is `policy` with its adapter off."""
     from datasets import Dataset
     from trl.trainer.dpo_trainer import DPOTrainer
 
     from llmctl import modelref
-    from llmctl.training import config
+    from llmctl.training import config, vocabulary
 
     class Trainer(DPOTrainer):
         """The pairs come tokenised: what was checked is what is trained on."""
@@ -165,8 +160,10 @@ def build_trainer(
         model=policy,
         args=config.dpo_config(recipe, artifact.scratch / "checkpoints"),
         train_dataset=Dataset.from_list(columns),
-        processing_class=tokenizer,
-        peft_config=config.adapter_of(recipe, modelref.hf_folder(recipe.model)),
+        processing_class=words.tokenizer,
+        peft_config=config.adapter_of(
+            recipe, modelref.hf_folder(recipe.model), vocabulary.layers(policy, words)
+        ),
     )
 
 

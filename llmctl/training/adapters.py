@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
 
 from llmctl import modelref
 from llmctl.artifact import Artifact
@@ -17,6 +16,7 @@ from llmctl.errors import InputError, LlmctlError
 from llmctl.schema.method import UNMERGED
 from llmctl.schema.training import TrainingRecipe
 from llmctl.training import config, model
+from llmctl.training.vocabulary import Vocabulary, fit
 
 TYPES = {
     "lora": "LORA",
@@ -28,6 +28,13 @@ TYPES = {
 """Method -> what PEFT calls it in adapter_config.json."""
 ROUGH = 0.02
 """As model.TOLERANCE, between a base of four bits that computes in 16 bits and its fp32 form."""
+
+
+def policy(recipe: TrainingRecipe, source: Path, vocabulary: Vocabulary, artifact: Artifact) -> Any:
+    """The model that is trained, before it gets a new adapter."""
+    base, _ = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe))
+    fit(base, vocabulary)
+    return begun(base, recipe, artifact)
 
 
 def begun(policy: Any, recipe: TrainingRecipe, artifact: Artifact) -> Any:
@@ -74,7 +81,8 @@ def check_base(artifact: Artifact) -> None:
 def save(tuned: PeftModel, tokenizer: Any, artifact: Artifact, base: str) -> Path:
     """Write `adapter/` with its tokenizer; its base is the recipe's reference, not a path here."""
     path = artifact.path("adapter/adapter_config.json")
-    tuned.save_pretrained(str(path.parent))
+    # layers that are trained whole are saved by themselves, "auto" would write them twice
+    tuned.save_pretrained(str(path.parent), save_embedding_layers=False)
     settings = json.loads(path.read_bytes()) | {"base_model_name_or_path": base}
     if settings.get("tokenizer_name_or_path"):
         settings["tokenizer_name_or_path"] = base
@@ -138,7 +146,7 @@ def dequantized(quantized: Any) -> Any:
 
 def finished(
     tuned: Any,
-    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: Vocabulary,
     recipe: TrainingRecipe,
     artifact: Artifact,
     probe: Sequence[int],
@@ -151,11 +159,12 @@ def finished(
     dtype = model.stored_dtype(source)
     if recipe.method == "full":
         return model.rounded(tuned, dtype), "full"
-    folder = save(tuned, tokenizer, artifact, recipe.model)
+    folder = save(tuned, vocabulary.tokenizer, artifact, recipe.model)
     if recipe.method in UNMERGED:
         return tuned, "adapter"
     if recipe.method == "qlora":
         base, _ = model.load(source, four_bits=config.four_bits(recipe))
+        fit(base, vocabulary)
         whole, gap = merged_into_whole(tuned, dequantized(base), folder, probe)
     else:
         whole, gap = merged(tuned, probe)

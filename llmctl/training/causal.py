@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from llmctl import ui
@@ -12,19 +14,22 @@ from llmctl.schema.sft import SftRecipe
 
 if TYPE_CHECKING:
     from llmctl.training.data import Tokens
+    from llmctl.training.store import Stored
+    from llmctl.training.vocabulary import Vocabulary
 
 
 def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     """Tune the recipe's model; the artifact has model/, adapter/, metrics.jsonl and report.html."""
     from llmctl import modelref
-    from llmctl.training import adapters, config, loop, measure, model, report, samples, xray
+    from llmctl.training import adapters, loop, measure, model, report, samples, vocabulary, xray
 
     source = modelref.hf_folder(recipe.model)
-    policy, tokenizer = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe))
+    vocabulary.check_identity(recipe, source, artifact)
+    words = vocabulary.of(recipe, source)
+    tokenizer = words.tokenizer
     train, held = tokens(recipe, artifact, tokenizer)
-    pieces = xray.classes(train[0], set(tokenizer.all_special_ids))
-    xray.show(f"row {train[0].id}, {len(train[0].ids)} tokens", pieces)
-    policy = adapters.begun(policy, recipe, artifact)
+    pieces = xray.show(train.first, set(tokenizer.all_special_ids))
+    policy = adapters.policy(recipe, source, words, artifact)
     if recipe.packing and len(train) > 1:
         model.check_packing(policy, train[0].ids, train[1].ids)
 
@@ -32,10 +37,6 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     before = measure.remembered(kept) or measure.remember(kept, losses(policy, held, "loss before"))
     written = samples.Written(artifact, tokenizer, recipe.samples, held)
     written.write(policy, 0)
-
-    def fresh() -> Any:
-        base, _ = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe))
-        return adapters.begun(base, recipe, artifact)
 
     def on_the_way(model: Any, step: int) -> dict[str, float]:
         written.write(model, step)
@@ -45,13 +46,13 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
         recipe,
         artifact,
         policy,
-        load=fresh,
-        build=lambda each, base: build_trainer(each, artifact, base, tokenizer, train),
+        load=lambda: adapters.policy(recipe, source, words, artifact),
+        build=lambda each, base: build_trainer(each, artifact, base, words, train),
         evaluate=on_the_way if held else None,
     )
 
     tuned = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    tuned, form = adapters.finished(tuned, tokenizer, recipe, artifact, train[0].ids)
+    tuned, form = adapters.finished(tuned, words, recipe, artifact, train[0].ids)
     after = losses(tuned, held, "loss after")
     step = trainer.state.global_step
     written.write(tuned, step, again=True)  # keep_best may have changed the weights since
@@ -61,21 +62,18 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     report.write(f"sft: {recipe.model}", artifact, steps, pieces, texts, recipe)
 
 
-def tokens(
-    recipe: SftRecipe, artifact: Artifact, tokenizer: Any
-) -> tuple[list[Tokens], list[Tokens]]:
+def tokens(recipe: SftRecipe, artifact: Artifact, tokenizer: Any) -> tuple[Stored, list[Tokens]]:
     """(rows to learn from, rows to measure with) as tokens; writes dropped.jsonl."""
-    from llmctl.training import data
+    from llmctl.training import data, sources
+    from llmctl.training.store import Stored
 
-    rows, held_rows = data.split(recipe.data, recipe.seed, artifact)
-    if any("messages" in row for _, row in rows):
-        data.check_template(tokenizer, recipe.model)
-    encoded = (data.tokens_of(tokenizer, row, where, recipe.loss_on) for where, row in rows)
-    train, dropped, cut = data.shortened(encoded, recipe.max_length, recipe.too_long)
-    held_encoded = (
-        data.tokens_of(tokenizer, row, where, recipe.loss_on) for where, row in held_rows
-    )
-    held, _, _ = data.shortened(held_encoded, recipe.max_length, recipe.too_long)
+    rows, held_rows = sources.streams(recipe.data, recipe.seed, artifact)
+    data.check_template(tokenizer, recipe.model, next(iter(rows))[1])
+    dropped: list[dict[str, Any]] = []
+    changed: Counter[str] = Counter()
+    encoded = encodings(rows, recipe, tokenizer, dropped, changed)
+    train = Stored(artifact.scratch / "tokens.arrow", encoded)
+    held = list(encodings(held_rows, recipe, tokenizer, [], Counter()))
     artifact.write_jsonl("dropped.jsonl", dropped)
     artifact.dropped.update(row["reason"] for row in dropped)
     if not train:
@@ -84,43 +82,89 @@ def tokens(
             f"{recipe.data.train}: no row has a token to learn from ({reasons}); check that the "
             f"rows have assistant turns and fit in max_length {recipe.max_length}"
         )
-    learnt, all_of_them = sum(row.targets for row in train), sum(len(row.ids) for row in train)
+    if changed["cut"] == len(train):
+        raise InputError(
+            f"{recipe.data.train}: every row is cut to max_length {recipe.max_length} and loses "
+            "its end of turn, so the model would not learn to stop; raise it, or write "
+            "too_long: split"
+        )
     artifact.metrics |= {
         "train_rows": len(train),
-        "rows_truncated": cut,
-        "train_tokens": all_of_them,
-        "trained_tokens": learnt,
+        "rows_truncated": changed["cut"],
+        "rows_split": changed["split"],
+        "train_tokens": train.tokens,
+        "trained_tokens": train.targets,
+        "trained_share": train.targets / train.tokens,
+        "longest_row": train.longest,
         "held_out_rows": len(held),
     }
-    if cut:
-        ui.warn(f"{cut} rows were cut to {recipe.max_length} tokens and lost their end of turn")
+    if changed["cut"]:
+        ui.warn(
+            f"{changed['cut']} rows were cut to {recipe.max_length} tokens and lost their end of "
+            "turn"
+        )
     if dropped:
         ui.warn(f"{len(dropped)} of {len(rows)} rows were left out, see dropped.jsonl")
     artifact.summary.append(
-        ("rows", f"{len(train)}, {learnt} of {all_of_them} tokens learnt, {len(dropped)} left out")
+        (
+            "rows",
+            f"{len(train)}, {train.targets} of {train.tokens} tokens learnt, "
+            f"{len(dropped)} left out",
+        )
     )
     return train, held
 
 
+def encodings(
+    rows: Iterable[tuple[str, dict[str, Any]]],
+    recipe: SftRecipe,
+    tokenizer: Any,
+    dropped: list[dict[str, Any]],
+    changed: Counter[str],
+) -> Iterator[Tokens]:
+    """The rows that can be trained on; `dropped` and `changed` take account of the others."""
+    from llmctl.training import data
+
+    for where, row in rows:
+        problem = data.unfit(tokenizer, row)
+        if problem is not None:
+            name = str(row.get("id") or where)
+            dropped.append({"id": name, "reason": problem[0], "detail": problem[1]})
+            continue
+        whole = data.tokens_of(tokenizer, row, where, recipe.loss_on)
+        parts = [whole]
+        if len(whole.ids) > recipe.max_length and recipe.too_long == "split":
+            parts = data.split_up(tokenizer, row, where, recipe.loss_on, recipe.max_length)
+            changed["split"] += 1
+        for part in parts:
+            found, why = data.fitted(part, recipe.max_length, recipe.too_long)
+            if found is None:
+                dropped.append(why)
+                continue
+            changed["cut"] += len(found.ids) < len(part.ids)
+            yield found
+
+
 def build_trainer(
-    recipe: SftRecipe, artifact: Artifact, policy: Any, tokenizer: Any, train: list[Tokens]
+    recipe: SftRecipe, artifact: Artifact, policy: Any, words: Vocabulary, train: Stored
 ) -> Any:
     """TRL's trainer with our tokens and labels; it adds the adapter to `policy`."""
-    from datasets import Dataset
     from trl.trainer.sft_trainer import SFTTrainer
 
     from llmctl import modelref
-    from llmctl.training import config
+    from llmctl.training import config, vocabulary, xray
 
-    return SFTTrainer(
+    trainer = SFTTrainer(
         model=policy,
         args=config.sft_config(recipe, artifact.scratch / "checkpoints"),
-        train_dataset=Dataset.from_list(
-            [{"input_ids": row.ids, "labels": row.labels} for row in train]
+        train_dataset=train.dataset(),
+        processing_class=words.tokenizer,
+        peft_config=config.adapter_of(
+            recipe, modelref.hf_folder(recipe.model), vocabulary.layers(policy, words)
         ),
-        processing_class=tokenizer,
-        peft_config=config.adapter_of(recipe, modelref.hf_folder(recipe.model)),
     )
+    xray.check_batch(trainer, words.tokenizer)
+    return trainer
 
 
 def losses(model: Any, held: list[Tokens], label: str) -> list[tuple[float, int]]:

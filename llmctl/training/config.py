@@ -128,9 +128,13 @@ def _made(kind: type[Config], **arguments: Any) -> Config:
 
 def sft_config(recipe: SftRecipe, folder: Path) -> SFTConfig:
     """The trainer's settings for an sft recipe."""
+    arguments = _arguments(recipe, folder)
+    if recipe.padding_free:
+        arguments["max_length"] = None  # TRL wants to be told that no row is too long
     return _made(
         SFTConfig,
-        **_arguments(recipe, folder),
+        **arguments,
+        padding_free=recipe.padding_free,
         packing=recipe.packing,
         packing_strategy="bfd",  # whole rows only: none is cut to fill a pack
     )
@@ -185,12 +189,12 @@ def dpo_config(recipe: DpoRecipe, folder: Path) -> DPOConfig:
     )
 
 
-def lora_config(lora: Lora, new_tokens: Sequence[int] = ()) -> LoraConfig:
+def lora_config(lora: Lora, whole: Sequence[str] = ()) -> LoraConfig:
     """PEFT's settings of an adapter on a causal language model.
 
-    `new_tokens` were added to the vocabulary: nobody has trained their vectors, so these are
-    trained with the adapter.
+    `whole` are layers to train whole beside those of the recipe: they hold new tokens.
     """
+    modules_to_save = list(dict.fromkeys([*lora.modules_to_save, *whole]))
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
@@ -199,23 +203,22 @@ def lora_config(lora: Lora, new_tokens: Sequence[int] = ()) -> LoraConfig:
         target_modules=lora.target_modules,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
-        modules_to_save=lora.modules_to_save or None,
-        ensure_weight_tying=bool(lora.modules_to_save),
-        trainable_token_indices=list(new_tokens) or None,
+        modules_to_save=modules_to_save or None,
+        ensure_weight_tying=bool(modules_to_save),
     )
 
 
 def adapter_of(
-    recipe: TrainingRecipe, folder: Path, new_tokens: Sequence[int] = ()
+    recipe: TrainingRecipe, folder: Path, whole: Sequence[str] = ()
 ) -> PeftConfig | None:
     """The new adapter that a recipe trains; None when it trains no new one.
 
-    `folder` is the base model's: words of a soft prompt become its vectors.
+    `folder` is the base model's: words of a soft prompt become its vectors. `whole` as above.
     """
     if recipe.method == "full" or (recipe.adapter and recipe.adapter.how == "continue"):
         return None
     if not isinstance(recipe, SftRecipe) or recipe.method in ("lora", "qlora"):
-        return lora_config(recipe.lora, new_tokens)
+        return lora_config(recipe.lora, whole)
     if recipe.method == "prompt":
         return PromptTuningConfig(
             task_type="CAUSAL_LM",

@@ -1,4 +1,4 @@
-"""Rows -> tokens with our own loss mask, and which rows are learnt from and which are measured.
+"""Rows -> tokens with our own loss mask.
 
 The mask is found in the rendered text: an assistant's turn is what the template adds after the
 generation prompt of the messages before it, up to and with the end-of-turn token. Nothing depends
@@ -10,20 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from random import Random
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from llmctl import rows as files
-from llmctl import ui
-from llmctl.artifact import Artifact
-from llmctl.data import reading
-from llmctl.data.formats.base import Format, UnfitError
 from llmctl.errors import InputError
 from llmctl.records import check_example, row_id
-from llmctl.schema.parts import TrainData
 
 IGNORED = -100
 """The label of a token that is not learnt."""
@@ -55,10 +48,11 @@ def render(
     messages: Sequence[dict[str, Any]],
     *,
     prompt: bool = False,
+    tools: Any = None,
 ) -> str:
     """The chat template's text; `prompt` adds the opening of the assistant's turn."""
     text = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=prompt
+        list(messages), tokenize=False, add_generation_prompt=prompt, tools=tools
     )
     assert isinstance(text, str)
     return text
@@ -69,6 +63,7 @@ def answer_spans(
     messages: Sequence[dict[str, Any]],
     text: str,
     where: str,
+    tools: Any = None,
 ) -> list[tuple[int, int]]:
     """(start, end) of each assistant turn in `text`, the rendered messages, in characters."""
     spans = []
@@ -77,8 +72,8 @@ def answer_spans(
             continue
         if turn == 0:
             raise InputError(f"{where}: begins with the assistant; a prompt has to come first")
-        before = render(tokenizer, messages[:turn], prompt=True)
-        after = render(tokenizer, messages[: turn + 1])
+        before = render(tokenizer, messages[:turn], prompt=True, tools=tools)
+        after = render(tokenizer, messages[: turn + 1], tools=tools)
         if not (after.startswith(before) and text.startswith(after.rstrip())):
             raise InputError(
                 f"{where}: the chat template writes turn {turn} differently when more turns "
@@ -97,112 +92,112 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], li
 def tokens_of(
     tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], where: str, loss_on: str
 ) -> Tokens:
-    """One row with its mask; raises InputError when the end of turn would not be learnt."""
+    """One row with its mask; raises InputError when it would teach something wrong.
+
+    `loss_on` is `assistant`, `last` (the last of its turns alone) or `all`. A message with
+    `train: false` is context.
+    """
     if "text" in row and "messages" not in row:
-        text = str(row["text"]) + str(tokenizer.eos_token)
-        spans = [(0, len(text))]
+        text = _first(tokenizer) + str(row["text"]) + str(tokenizer.eos_token)
+        learnt, stops = [(0, len(text))], {len(text)}
     else:
-        check_example(row, where)
-        text = render(tokenizer, row["messages"])
-        spans = answer_spans(tokenizer, row["messages"], text, where)
+        text, learnt, stops = _conversation(tokenizer, row, where, loss_on)
     ids, ends = encode(tokenizer, text)
     starts = [0, *ends[:-1]]
     trained = [
-        loss_on == "all" or any(start < b and end > a for a, b in spans)
+        any(start < b and end > a for a, b in learnt)
         for start, end in zip(starts, ends, strict=True)
     ]
-    stops = {end for _, end in spans}
     special = set(tokenizer.all_special_ids)
     for token, end in zip(ids, ends, strict=True):
         if end in stops and token not in special:
             raise InputError(
                 f"{where}: the chat template ends the assistant's turn with no special token, so "
-                f"the model would not learn to stop; use a model with an end-of-turn token"
+                f"the model would not learn to stop; use a model with an end-of-turn token, or "
+                f"name a chat_template"
             )
+    if ids[:2] == [tokenizer.bos_token_id] * 2:
+        raise InputError(f"{where}: begins with {tokenizer.bos_token} twice; take one away")
     pieces = [text[a:b] for a, b in zip(starts, ends, strict=True)]
     return Tokens(str(row.get("id") or row_id(text)), ids, trained, pieces)
 
 
-def check_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
-    """Refuse a model that cannot render a conversation."""
+def _first(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The beginning-of-text token, for a tokenizer that puts one before every text."""
+    begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    return str(tokenizer.bos_token) if begins else ""
+
+
+def _conversation(
+    tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], where: str, loss_on: str
+) -> tuple[str, list[tuple[int, int]], set[int]]:
+    """(rendered text, spans that are learnt, where assistant turns end), in characters."""
+    from jinja2 import TemplateError
+
+    check_example(row, where)
     if not tokenizer.chat_template:
-        raise InputError(
-            f"{model}: has no chat template, so it cannot be tuned on conversations; use an "
-            f"instruct model or rows of raw `text`"
-        )
-    if not tokenizer.is_fast:
-        raise InputError(f"{model}: its tokenizer gives no character offsets (not a fast one)")
+        raise InputError(f"{where}: is a conversation, and the model has no chat template")
+    messages, tools = row["messages"], row.get("tools")
+    try:
+        text = render(tokenizer, messages, tools=tools)
+        spans = answer_spans(tokenizer, messages, text, where, tools)
+    except TemplateError as error:
+        raise InputError(f"{where}: the chat template refuses it: {error}") from None
+    check_said(text, messages, where)
+    said = [m for m in messages if m["role"] == "assistant"]
+    wanted = [span for span, m in zip(spans, said, strict=True) if m.get("train", True)]
+    if loss_on == "last":
+        wanted = [span for span in wanted if span == spans[-1]]
+    if loss_on == "all":
+        skipped = [span for span in spans if span not in wanted]
+        edges = [0, *(at for span in skipped for at in span), len(text)]
+        wanted = list(zip(edges[::2], edges[1::2], strict=True))
+    return text, wanted, {end for _, end in spans}
 
 
-Rows = list[tuple[str, dict[str, Any]]]
+def unfit(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> tuple[str, str] | None:
+    """(reason, detail) of a row that would teach something that nobody wrote; None of others.
 
-
-def numbered(path: Path, format: Format | None, artifact: Artifact) -> Rows:
-    """(file:line, row) of a file of any format; rows in our own form are checked later."""
-    if format is None and reading.is_own(next(files.read(path), {"text": ""})):
-        return [(f"{path}:{line}", row) for line, row in files.numbered(path)]
-    told = reading.Reading()
-    found = [
-        (where, row)
-        for where, row in reading.read(path, format, reading=told)
-        if not isinstance(row, UnfitError)
-    ]
-    ui.note(f"{path}: {told}")
-    artifact.extra.setdefault("formats", {})[str(path)] = told.dump()
-    artifact.dropped.update(told.unfit)
-    return found
-
-
-def split(data: TrainData, seed: int, artifact: Artifact) -> tuple[Rows, Rows]:
-    """(rows to learn from, rows to measure with), disjoint by id; what leaves is counted."""
-    train = numbered(files.find(data.train), data.format, artifact)
-    if not train:
-        raise InputError(f"{data.train}: has no rows to learn from")
-    held = _held_out(data, artifact)
-    if held is None:
-        order = sorted(range(len(train)), key=lambda i: row_id(str(seed), files.dumps(train[i][1])))
-        back = set(order[: round(len(train) * data.hold_out)])
-        held = [train[i] for i in sorted(back)]
-        train = [each for i, each in enumerate(train) if i not in back]
-    else:
-        seen = {_key(row) for _, row in held}
-        leaked = [each for each in train if _key(each[1]) in seen]
-        if leaked:
-            train = [each for each in train if _key(each[1]) not in seen]
-            artifact.dropped["in_held_out"] += len(leaked)
-    if not train:
-        raise InputError(f"{data.train}: every row is held out; nothing is left to learn from")
-    return train, sample(held, data.eval_rows, seed)
-
-
-def _key(row: dict[str, Any]) -> str:
-    """What makes two rows the same: their content, not their provenance."""
-    body = {k: v for k, v in row.items() if k not in ("id", "source", "meta")}
-    return files.dumps(body)
-
-
-def _held_out(data: TrainData, artifact: Artifact) -> Rows | None:
-    """The rows of the test split, else of the validation split; None when there is neither."""
-    ref = data.validation
-    if ref is not None and ref.is_file():
-        return numbered(ref, data.format, artifact)
-    folder = ref if ref is not None else data.train
-    for name in ("test", "validation"):
-        if folder.is_dir():
-            try:
-                return numbered(files.find(folder, name), data.format, artifact)
-            except InputError:
-                continue
-    if ref is not None:
-        raise InputError(f"{ref}: has neither a test nor a validation split")
+    A special token in what somebody says would be read as the end of the turn, not as text.
+    """
+    for turn, message in enumerate(row.get("messages") or ()):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            continue  # `check_example` tells what is wrong with it
+        said = message["content"]
+        for token in tokenizer.all_special_tokens:
+            if token in said:
+                return "special_token", f"turn {turn} says {token}"
+        silent = not said.strip() and not message.get("tool_calls")
+        if silent and message.get("role") == "assistant" and message.get("train", True):
+            return "empty_answer", f"turn {turn} of the assistant says nothing"
     return None
 
 
-def sample(held: Rows, most: int, seed: int) -> Rows:
-    """At most `most` rows, drawn with the seed, in their own order."""
-    if len(held) <= most:
-        return held
-    return [held[i] for i in sorted(Random(seed).sample(range(len(held)), most))]
+def check_said(text: str, messages: Sequence[dict[str, Any]], where: str) -> None:
+    """Refuse a conversation that the template does not write out in full, in its order."""
+    at = 0
+    for turn, message in enumerate(messages):
+        said = message["content"].strip()
+        found = text.find(said, at)
+        if found < 0 and said not in text:
+            raise InputError(
+                f"{where}: the chat template leaves out what turn {turn} ({message['role']}) says, "
+                f"so the model would not see it; use another chat_template or drop these turns"
+            )
+        at = max(found, at)
+
+
+def check_template(
+    tokenizer: PreTrainedTokenizerBase, model: str, row: dict[str, Any] | None = None
+) -> None:
+    """Refuse a model that cannot render the first row, or whose tokens cannot be found in it."""
+    if not tokenizer.is_fast:
+        raise InputError(f"{model}: its tokenizer gives no character offsets (not a fast one)")
+    if not tokenizer.chat_template and (row is None or "messages" in row):
+        raise InputError(
+            f"{model}: has no chat template, so it cannot be tuned on conversations; name one "
+            f"(chat_template: chatml), use an instruct model or rows of raw `text`"
+        )
 
 
 def shortened(
@@ -211,22 +206,71 @@ def shortened(
     """(rows that can be trained on, rows that leave with their reason, rows that were cut)."""
     kept, dropped, cut = [], [], 0
     for row in each:
-        length = len(row.ids)
-        if length > max_length and too_long == "drop":
-            detail = f"{length} > {max_length} tokens"
-            dropped.append({"id": row.id, "reason": "too_long", "detail": detail})
+        found, reason = fitted(row, max_length, too_long)
+        if found is None:
+            dropped.append(reason)
             continue
-        if length > max_length:
-            row = replace(
-                row,
-                ids=row.ids[:max_length],
-                trained=row.trained[:max_length],
-                pieces=row.pieces[:max_length],
-            )
-            cut += 1
-        if not row.targets:
-            detail = "no token of an assistant's turn" + (" is left" if length > max_length else "")
-            dropped.append({"id": row.id, "reason": "no_trained_tokens", "detail": detail})
-            continue
-        kept.append(row)
+        cut += len(found.ids) < len(row.ids)
+        kept.append(found)
     return kept, dropped, cut
+
+
+def fitted(row: Tokens, max_length: int, too_long: str) -> tuple[Tokens | None, dict[str, Any]]:
+    """The row, cut when it has to be; or None and why it leaves."""
+    length = len(row.ids)
+    if length > max_length and too_long != "truncate":
+        detail = f"{length} > {max_length} tokens"
+        return None, {"id": row.id, "reason": "too_long", "detail": detail}
+    if length > max_length:
+        row = cut_out(row, 0, max_length)
+    if not row.targets:
+        detail = "no token of an assistant's turn" + (" is left" if length > max_length else "")
+        return None, {"id": row.id, "reason": "no_trained_tokens", "detail": detail}
+    return row, {}
+
+
+def cut_out(row: Tokens, start: int, end: int) -> Tokens:
+    """Some of the tokens of a row."""
+    each = slice(start, end)
+    return replace(row, ids=row.ids[each], trained=row.trained[each], pieces=row.pieces[each])
+
+
+def split_up(
+    tokenizer: PreTrainedTokenizerBase,
+    row: dict[str, Any],
+    where: str,
+    loss_on: str,
+    max_length: int,
+) -> list[Tokens]:
+    """A row of too many tokens as several: a text at any token, a conversation between exchanges.
+
+    Each part of a conversation has its system turn. An exchange that is too long by itself stays
+    so, for `fitted` to tell.
+    """
+    if "messages" not in row:
+        whole = tokens_of(tokenizer, row, where, loss_on)
+        starts = range(0, len(whole.ids), max_length)
+        parts = [cut_out(whole, at, at + max_length) for at in starts]
+        return [replace(part, id=f"{whole.id}#{n}") for n, part in enumerate(parts)]
+    messages = row["messages"]
+    head = [m for m in messages[:1] if m["role"] == "system"]
+    exchanges: list[list[dict[str, Any]]] = []
+    for message in messages[len(head) :]:
+        if message["role"] == "user" or not exchanges:
+            exchanges.append([])
+        exchanges[-1].append(message)
+    found: list[Tokens] = []
+    said: list[dict[str, Any]] = []
+    for exchange in exchanges:
+        longer = tokens_of(
+            tokenizer, {**row, "messages": [*head, *said, *exchange]}, where, loss_on
+        )
+        if said and len(longer.ids) > max_length:
+            said = []
+            longer = tokens_of(tokenizer, {**row, "messages": [*head, *exchange]}, where, loss_on)
+        if said:
+            found.pop()
+        said = [*said, *exchange]
+        found.append(longer)
+    name = str(row.get("id") or row_id(files.dumps(row)))
+    return [replace(part, id=f"{name}#{n}") for n, part in enumerate(found)]

@@ -30,7 +30,8 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     return built
 
 
-KINDS, AROUND = sft.KINDS, {"qlora": {"method": "qlora"}}
+KINDS = sft.KINDS
+AROUND = {key: sft.AROUND[key] for key in ("qlora", "replace_template")}
 ROWS = sft.SHARED | {
     "method": ("qlora", lambda built: built.bits.load_in_4bit, True),
     "loss": ("ipo", lambda built: built.args.loss_type, ["ipo"]),

@@ -27,13 +27,14 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
     from tiny_tokenizer import tiny_tokenizer
 
     from llmctl.artifact import Artifact
-    from llmctl.training import callbacks, config, data, loop, samples
+    from llmctl.errors import InputError
+    from llmctl.training import callbacks, config, data, loop, samples, sources, vocabulary
 
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(40)))
-    here = recipe.data.model_copy(update={"train": file, "validation": None})
+    here = recipe.data.model_copy(update={"train": file, "validation": None, "mix": []})
     artifact = Artifact(tmp_path)
-    train, held = data.split(here, recipe.seed, artifact)
+    train, held = sources.split(here, recipe.seed, artifact)
     long = data.Tokens(
         "x", list(range(recipe.max_length + 1)), [True] * (recipe.max_length + 1), []
     )
@@ -41,7 +42,17 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
     answered = samples.Written(
         Artifact(tmp_path), tiny_tokenizer(), recipe.samples, [long, replace(long, id="y")]
     )
+    parts = [sources.Stream(lambda: iter([]), count) for count in (40, 20)]
+    mix = [each.model_copy(update={"path": file}) for each in recipe.data.mix]
+    own = {} if recipe.chat_template == "chatml" else {"template": None}
+    tiny_tokenizer(**own).save_pretrained(tmp_path / "tokenizer")
+    try:
+        words = vocabulary.of(recipe.model_copy(update={"adapter": None}), tmp_path / "tokenizer")
+    except InputError:  # the model's own template is not to be replaced
+        words = None
     return SimpleNamespace(
+        words=words,
+        mixed=sources.mixed(parts, mix, 1, Artifact(tmp_path)) if mix else [],
         schedule=config.schedule_options(recipe, 100),
         after_memory=loop.smaller_batch(recipe) if recipe.auto_batch else None,
         optimizer=recipe.optimizer,
@@ -164,6 +175,20 @@ SHARED: dict[str, Any] = {
     "seed": (7, lambda built: built.args.seed),
     "model": ("other/model", lambda built: built.inputs["model"]),
     "data.train": ("other", lambda built: built.inputs["data.train"], Path("other")),
+    "data.mix.path": ("other", lambda built: built.inputs["data.mix.0.path"], Path("other")),
+    "data.mix.share": (0.2, lambda built: len(built.mixed), 50),
+    "data.mix.epochs": (0.5, lambda built: len(built.mixed), 50),
+    "chat_template": (
+        "llama3",
+        lambda built: "eot_id" in built.words.tokenizer.chat_template,
+        True,
+    ),
+    "new_tokens": (["<x>"], lambda built: built.words.tokenizer.convert_tokens_to_ids("<x>"), 99),
+    "replace_template": (
+        True,
+        lambda built: "im_start" in built.words.tokenizer.chat_template,
+        True,
+    ),
     "data.validation": (
         "held",
         lambda built: built.inputs["data.validation"],
@@ -226,9 +251,14 @@ SHARED: dict[str, Any] = {
     "adapter.path": ("old", lambda built: built.inputs["adapter.path"], Path("old")),
     "adapter.how": ("stack", lambda built: built.lora is not None, True),
 }
-KINDS: dict[str, dict[str, Any]] = {"adapter": {"path": "an/adapter"}}
+KINDS: dict[str, dict[str, Any]] = {
+    "adapter": {"path": "an/adapter"},
+    "data.mix": {"path": "more"},
+}
 AROUND: dict[str, dict[str, Any]] = {
     "qlora": {"method": "qlora"},
+    "padding_free": {"packing": False},
+    "replace_template": {"chat_template": "chatml"},
     "prompt": {"method": "prompt", "packing": False},
     "prefix": {"method": "prefix", "packing": False},
     "ia3": {"method": "ia3", "ia3": {"target_modules": ["k_proj", "down_proj"]}},
@@ -279,4 +309,5 @@ ROWS = SHARED | {
     ),
     "loss_on": ("all", lambda built: all(built.tokens.trained), True),
     "packing": (False, lambda built: built.args.packing),
+    "padding_free": (True, lambda built: built.args.padding_free),
 }

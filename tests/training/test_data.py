@@ -16,7 +16,7 @@ from tiny_tokenizer import TEMPLATE, tiny_tokenizer
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
 from llmctl.schema.parts import TrainData
-from llmctl.training import data, preference, xray
+from llmctl.training import data, preference, sources, xray
 
 TOKENIZER = tiny_tokenizer()
 words = st.text(alphabet=st.sampled_from("ab .\n<|"), min_size=1, max_size=12)
@@ -118,10 +118,10 @@ def test_the_test_split_is_measured_before_the_validation_split(tmp_path: Path) 
     folder = tmp_path / "ds"
     for name in ("train", "validation", "test"):
         write(folder / f"{name}.jsonl", [{"text": f"{name} {i}"} for i in range(4)])
-    _, held = data.split(TrainData(train=folder), 1, Artifact(tmp_path))
+    _, held = sources.split(TrainData(train=folder), 1, Artifact(tmp_path))
     assert held[0][1]["text"] == "test 0"
     (folder / "test.jsonl").unlink()
-    _, held = data.split(TrainData(train=folder), 1, Artifact(tmp_path))
+    _, held = sources.split(TrainData(train=folder), 1, Artifact(tmp_path))
     assert held[0][1]["text"] == "validation 0"
 
 
@@ -129,9 +129,9 @@ def test_held_out_rows_never_train(tmp_path: Path) -> None:
     train = write(tmp_path / "t.jsonl", [{"id": str(i), "text": f"row {i}"} for i in range(10)])
     held = write(tmp_path / "v.jsonl", [{"id": "x", "text": "row 3"}])
     artifact = Artifact(tmp_path)
-    rows, _ = data.split(TrainData(train=train, validation=held), 1, artifact)
+    rows, _ = sources.split(TrainData(train=train, validation=held), 1, artifact)
     assert len(rows) == 9 and artifact.dropped["in_held_out"] == 1
-    rows, back = data.split(TrainData(train=train, hold_out=0.3), 1, artifact)
+    rows, back = sources.split(TrainData(train=train, hold_out=0.3), 1, artifact)
     assert len(back) == 3 and not {r["id"] for _, r in rows} & {r["id"] for _, r in back}
 
 
@@ -140,7 +140,7 @@ def test_rows_of_other_tools_are_learnt_from(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(alpaca))
     artifact = Artifact(tmp_path)
-    rows, held = data.split(TrainData(train=path), 1, artifact)
+    rows, held = sources.split(TrainData(train=path), 1, artifact)
     assert len(rows) == 4 and len(held) == 1
     where, row = rows[0]
     found = data.tokens_of(TOKENIZER, row, where, "assistant")
@@ -149,7 +149,7 @@ def test_rows_of_other_tools_are_learnt_from(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("q,a\nwarm?,yes\ncold?,\n")
     columns = {"kind": "columns", "user": "q", "assistant": "a"}
-    rows, _ = data.split(TrainData(train=table, format=columns, hold_out=0), 1, artifact)  # type: ignore[arg-type]
+    rows, _ = sources.split(TrainData(train=table, format=columns, hold_out=0), 1, artifact)  # type: ignore[arg-type]
     assert [row["messages"][0]["content"] for _, row in rows] == ["warm?"]
     assert artifact.dropped["empty_cell"] == 1
 

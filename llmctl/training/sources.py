@@ -1,0 +1,222 @@
+"""Which rows are learnt from and which are measured; files are read as often as needed.
+
+No file is held in memory: rows are read once to count them and to find what is held out, and again
+when they are tokenised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from llmctl import rows as files
+from llmctl import ui
+from llmctl.artifact import Artifact
+from llmctl.data import reading
+from llmctl.data.formats.base import UnfitError
+from llmctl.errors import InputError
+from llmctl.records import row_id
+from llmctl.schema.parts import Source, TrainData
+
+Row = tuple[str, dict[str, Any]]
+"""(file:line, row)."""
+Rows = list[Row]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows that can be gone through again and again."""
+
+    begin: Callable[[], Iterator[Row]]
+    count: int
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.begin()
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class Reader:
+    """Files of rows in any format; what each was read as is told and counted once."""
+
+    def __init__(self, data: TrainData, artifact: Artifact) -> None:
+        self.data, self.artifact = data, artifact
+        self.known: set[Path] = set()
+
+    def rows(self, path: Path) -> Iterator[Row]:
+        """(file:line, row); rows in our own form are checked later."""
+        mixed_in = any(files.find(each.path) == path for each in self.data.mix)
+        format = None if mixed_in else self.data.format
+        if format is None and reading.is_own(next(files.read(path), {"text": ""})):
+            yield from ((f"{path}:{line}", row) for line, row in files.numbered(path))
+            return
+        told = reading.Reading()
+        for where, row in reading.read(path, format, reading=told):
+            if not isinstance(row, UnfitError):
+                yield where, row
+        if path not in self.known:
+            self.known.add(path)
+            ui.note(f"{path}: {told}")
+            self.artifact.extra.setdefault("formats", {})[str(path)] = told.dump()
+            self.artifact.dropped.update(told.unfit)
+
+
+def split(data: TrainData, seed: int, artifact: Artifact) -> tuple[Rows, Rows]:
+    """As `streams`, in memory."""
+    train, held = streams(data, seed, artifact)
+    return list(train), held
+
+
+def streams(data: TrainData, seed: int, artifact: Artifact) -> tuple[Stream, Rows]:
+    """(rows to learn from, rows to measure with), disjoint; what leaves is counted."""
+    reader = Reader(data, artifact)
+    paths = [files.find(path) for path in (data.train, *(each.path for each in data.mix))]
+    held_paths = _held_out(data)
+    if held_paths is None:
+        parts, held = _held_back(reader, paths, data, seed)
+    else:
+        parts, held = _without(reader, paths, held_paths, data, seed)
+    if not len(parts[0]):
+        why = "every row is held out" if next(reader.rows(paths[0]), None) else "has no rows"
+        raise InputError(f"{data.train}: {why}; nothing is left to learn from")
+    return mixed(parts, data.mix, seed, artifact), held
+
+
+def _held_out(data: TrainData) -> list[Path] | None:
+    """Files of held-out rows: test splits, else validation splits; None when there are none."""
+    if data.validation is not None:
+        if data.validation.is_file():
+            return [data.validation]
+        found = _test_split(data.validation)
+        if found is None:
+            raise InputError(f"{data.validation}: has neither a test nor a validation split")
+        return [found]
+    folders = [data.train, *(each.path for each in data.mix)]
+    splits = [found for folder in folders if (found := _test_split(folder)) is not None]
+    return splits or None
+
+
+def _test_split(folder: Path) -> Path | None:
+    for name in ("test", "validation"):
+        if folder.is_dir():
+            try:
+                return files.find(folder, name)
+            except InputError:
+                continue
+    return None
+
+
+def _held_back(
+    reader: Reader, paths: list[Path], data: TrainData, seed: int
+) -> tuple[list[Stream], Rows]:
+    """A share of all rows, chosen by their content and the seed."""
+    each = [
+        np.fromiter(
+            (int(row_id(str(seed), files.dumps(row)), 16) for _, row in reader.rows(path)),
+            np.uint64,
+        )
+        for path in paths
+    ]
+    keys = np.concatenate(each)
+    back = np.zeros(len(keys), bool)
+    back[np.argsort(keys, kind="stable")[: round(len(keys) * data.hold_out)]] = True
+    first = np.cumsum([0, *map(len, each)])
+    flags = [back[a:b] for a, b in pairwise(first)]
+    parts = [_chosen(reader, path, ~flag) for path, flag in zip(paths, flags, strict=True)]
+    every = Stream(
+        lambda: chain.from_iterable(
+            _chosen(reader, p, f) for p, f in zip(paths, flags, strict=True)
+        ),
+        int(back.sum()),
+    )
+    return parts, sample(every, data.eval_rows, seed)
+
+
+def _without(
+    reader: Reader, paths: list[Path], held_paths: list[Path], data: TrainData, seed: int
+) -> tuple[list[Stream], Rows]:
+    """Rows that are not also held out."""
+    seen = {_key(row) for path in held_paths for _, row in reader.rows(path)}
+    flags = [
+        np.fromiter((_key(row) not in seen for _, row in reader.rows(path)), bool) for path in paths
+    ]
+    leaked = sum(int((~flag).sum()) for flag in flags)
+    if leaked:
+        reader.artifact.dropped["in_held_out"] += leaked
+    count = sum(1 for path in held_paths for _ in reader.rows(path))
+    every = Stream(lambda: chain.from_iterable(map(reader.rows, held_paths)), count)
+    parts = [_chosen(reader, path, flag) for path, flag in zip(paths, flags, strict=True)]
+    return parts, sample(every, data.eval_rows, seed)
+
+
+def _chosen(reader: Reader, path: Path, flags: Any) -> Stream:
+    """The rows of a file whose flag is set."""
+    return Stream(
+        lambda: (row for row, flag in zip(reader.rows(path), flags, strict=True) if flag),
+        int(flags.sum()),
+    )
+
+
+def _key(row: dict[str, Any]) -> str:
+    """What makes two rows the same: their content, not their provenance."""
+    return row_id(files.dumps({k: v for k, v in row.items() if k not in ("id", "source", "meta")}))
+
+
+def sample(held: Stream, most: int, seed: int) -> Rows:
+    """At most `most` rows, drawn with the seed, in their own order."""
+    if len(held) <= most:
+        return list(held)
+    wanted = set(Random(seed).sample(range(len(held)), most))
+    return [row for i, row in enumerate(held) if i in wanted]
+
+
+def mixed(parts: list[Stream], mix: list[Source], seed: int, artifact: Artifact) -> Stream:
+    """`parts[0]` whole and as many rows of each other part as its source says.
+
+    With N rows in all, of which shares s come from some sources and M rows (whole passes) from the
+    others: N = M / (1 - sum of s).
+    """
+    if not mix:
+        return parts[0]
+    fixed = [
+        round((each.epochs or 1) * len(part)) if each.share is None else 0
+        for each, part in zip(mix, parts[1:], strict=True)
+    ]
+    whole = (len(parts[0]) + sum(fixed)) / (1 - sum(each.share or 0 for each in mix))
+    counts = [
+        count if each.share is None else round(whole * each.share)
+        for each, count in zip(mix, fixed, strict=True)
+    ]
+    for source, part, count in zip(mix, parts[1:], counts, strict=True):
+        if count and not len(part):
+            raise InputError(f"{source.path}: has no rows to mix in")
+    taken = [parts[0]]
+    for number, (part, count) in enumerate(zip(parts[1:], counts, strict=True)):
+        taken.append(repeated(part, count, seed + number))
+    told = zip([str(each.path) for each in mix], parts[1:], counts, strict=True)
+    artifact.extra["mixture"] = [
+        {"source": name, "rows": len(part), "taken": count} for name, part, count in told
+    ]
+    return Stream(lambda: chain.from_iterable(taken), sum(map(len, taken)))
+
+
+def repeated(part: Stream, count: int, seed: int) -> Stream:
+    """`count` rows: the part as often as it fits whole, and the rest drawn with the seed."""
+    passes, rest = divmod(count, max(len(part), 1))
+    drawn = set(Random(seed).sample(range(len(part)), rest))
+
+    def rows() -> Iterator[Row]:
+        for _ in range(passes):
+            yield from part
+        for number, row in enumerate(part):
+            if number in drawn:
+                yield row
+
+    return Stream(rows, count)
