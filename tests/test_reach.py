@@ -12,11 +12,11 @@ import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import pytest
 
-from llmctl.plugins import Backend
+from llmctl.plugins import Backend, backend, room_of
 from llmctl.schema.base import RECIPES, Recipe, options, schema_of
 from llmctl.schema.keys import fields
 
@@ -59,22 +59,22 @@ def changed(module: ModuleType, stage: str, key: str, *value: Any) -> dict[str, 
             inner = {"kind": kind, **(inner if same else {}), **kinds.get(path, {})}
         elif not isinstance(inner, dict):
             inner = dict(kinds.get(path, {}))
-        listed = isinstance(old, list) or is_list(stage, ".".join(n for n, _ in parts[: depth + 1]))
+        listed = isinstance(old, list) or is_list(stage, parts[: depth + 1])
         at[name] = [inner, *(old[1:] if isinstance(old, list) else [])] if listed else inner
         at = inner
     return recipe
 
 
-def is_list(stage: str, dotted: str) -> bool:
+def is_list(stage: str, parts: list[tuple[str, str]]) -> bool:
+    """Whether the last of these (name, kind) is a list; kinds lead into backends."""
     model: Any = schema_of(stage)
-    *above, last = dotted.split(".")
-    for name in above:
-        if name not in getattr(model, "model_fields", {}):
-            return False  # inside a backend: it takes no lists of parts
+    for name, kind in parts[:-1]:
         model = next(iter(options(model.model_fields[name].annotation)), None)
-    field = getattr(model, "model_fields", {}).get(last)
-    if field is None:
-        return False
+        if get_origin(model) in (list, tuple):
+            model = get_args(model)[0]
+        if kind:
+            model = backend(room_of(model), kind)
+    field = model.model_fields[parts[-1][0]]
     return any(get_origin(each) in (list, tuple) for each in options(field.annotation))
 
 
