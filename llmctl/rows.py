@@ -12,6 +12,7 @@ from typing import Any
 from llmctl import tables
 from llmctl.errors import InputError, MissingError, install_hint
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
 """What artifacts hold."""
 READ = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
@@ -116,7 +117,7 @@ def find(ref: Path | str, split: str = "train") -> Path:
 
 def dumps(row: Mapping[str, Any]) -> str:
     """One row as compact JSON, keys in their own order."""
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(row)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -66,6 +66,11 @@ class Places(Sequence[str]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return f"{self._files[self._file[index]]}:{self._line[index]}"
 
+    def some(self, rows: NDArray[np.int64]) -> Iterator[str]:
+        """Several of them."""
+        for file, line in zip(self._file[rows].tolist(), self._line[rows].tolist(), strict=True):
+            yield f"{self._files[file]}:{line}"
+
     def ordered(self, order: NDArray[np.int64]) -> Places:
         """The same places, number i being order[i]."""
         return Places(self._files, self._file[order], self._line[order])
@@ -107,7 +112,10 @@ class Entries(Sequence[Entry]):
 
     def reason(self, index: int) -> str | None:
         """What a repeat of a row that is never dropped is called; None for the others."""
-        reason = int(self._reasons[index])
+        return self.reason_name(int(self._reasons[index]))
+
+    def reason_name(self, reason: int) -> str | None:
+        """The name of one of the numbers that `reasons` gives."""
         return self._names[reason] if reason >= 0 else None
 
     def reasons(self, rows: NDArray[np.int64]) -> NDArray[np.int8]:

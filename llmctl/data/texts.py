@@ -87,19 +87,19 @@ class Folded:
     """
 
     def __init__(
-        self, buffer: Buffer, places: Ids, case: bool, file: Path | None, threads: int
+        self, buffer: Buffer, order: Ids | None, case: bool, file: Path | None, threads: int
     ) -> None:
-        self._buffer, self._places = buffer, places
-        self._foreign = _foreign(buffer, places, threads)
+        self._buffer, self._order = buffer, order
+        self._foreign = _foreign(buffer, order, threads)
         view = memoryview(buffer.data)  # type: ignore[arg-type]
-        begins, ends = (buffer.offsets[places[self._foreign] + end].tolist() for end in (0, 1))
+        begins, ends = (buffer.offsets[self._place(self._foreign) + end].tolist() for end in (0, 1))
         spans = zip(begins, ends, strict=True)
         texts = (str(view[begin : end - 1], "utf-8", "surrogatepass") for begin, end in spans)
         self._beside = joined((encoded(text, case=case) for text in texts), file)
 
     def sizes(self, ids: Ids) -> Ids:
         """Bytes of some texts."""
-        sizes, beside, at = self._buffer.sizes(self._places[ids]), *self._found(ids)
+        sizes, beside, at = self._buffer.sizes(self._place(ids)), *self._found(ids)
         sizes[beside] = self._beside.sizes(at)
         return sizes
 
@@ -107,14 +107,18 @@ class Folded:
         """Some texts one after the other, and their offsets."""
         beside, at = self._found(ids)
         if not len(at):
-            return self._buffer.part(self._places[ids])
+            return self._buffer.part(self._place(ids))
         plain = np.flatnonzero(~beside)
-        data, offsets = self._buffer.part(self._places[ids[plain]])
+        data, offsets = self._buffer.part(self._place(ids[plain]))
         others, theirs = self._beside.part(at)
         sizes = np.empty(len(ids), np.int64)
         sizes[plain], sizes[beside] = np.diff(offsets), np.diff(theirs)
         views = memoryview(data), memoryview(others)  # type: ignore[arg-type]
         return np.frombuffer(_merged(views, offsets, theirs, beside), np.uint8), bounds(sizes)
+
+    def _place(self, ids: Ids) -> Ids:
+        """Where texts lie in the buffer."""
+        return ids if self._order is None else self._order[ids]
 
     def _found(self, ids: Ids) -> tuple[NDArray[np.bool_], Ids]:
         """Which of the texts lie beside, and where."""
@@ -138,8 +142,8 @@ def _merged(
     return b"".join(pieces)
 
 
-def _foreign(buffer: Buffer, places: Ids, threads: int) -> Ids:
-    """The numbers of `places` whose texts are not ASCII."""
+def _foreign(buffer: Buffer, order: Ids | None, threads: int) -> Ids:
+    """The places of an order whose texts are not ASCII."""
 
     def work(cut: tuple[int, int]) -> NDArray[np.bool_]:
         offsets = buffer.offsets[cut[0] : cut[1] + 1]
@@ -149,7 +153,7 @@ def _foreign(buffer: Buffer, places: Ids, threads: int) -> Ids:
 
     parts = mapped(work, cuts(np.diff(buffer.offsets), GROUP), threads)
     high = np.concatenate([np.empty(0, bool), *parts])
-    return np.flatnonzero(high[places])
+    return np.flatnonzero(high if order is None else high[order])
 
 
 class Texts(Sequence[str]):
@@ -173,8 +177,7 @@ class Texts(Sequence[str]):
     def folded(self, *, case: bool, file: Path | None, threads: int = 1) -> Folded:
         """The texts as the kernels read them, made once; in `file` what is not ASCII."""
         if case not in self._folded:
-            places = self._order if self._order is not None else np.arange(len(self))
-            self._folded[case] = Folded(self._buffer, places, case, file, threads)
+            self._folded[case] = Folded(self._buffer, self._order, case, file, threads)
         return self._folded[case]
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmctl.data.kernels import Ids, Kernel, Words, allocated, mapped
+from llmctl.data.kernels import Ids, Kernel, Words, allocated, mapped, narrow
 
 Floats = NDArray[np.float64]
 AT_ONCE = 1 << 14
@@ -43,8 +43,8 @@ def band_keys(
     use: Kernel,
     threads: int = 1,
     file: Path | None = None,
-) -> tuple[Words, Words]:
-    """The key of each of the rows `ids` in each band, shape (bands, ids), and a hash of all."""
+) -> tuple[Words, Order]:
+    """The key of each of the rows `ids` in each band, shape (bands, ids), and an order by all."""
     keys = allocated((bands, len(ids)), np.uint64, file)
     content = np.zeros(len(ids), np.uint64)
 
@@ -53,7 +53,7 @@ def band_keys(
         keys[:, part], content[part] = use.bands(signature[ids[part]], bands, rows)
 
     mapped(work, list(range(0, len(ids), AT_ONCE)), threads)
-    return keys, content
+    return keys, Order.by(content)
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Order:
     @classmethod
     def by(cls, values: NDArray[Any]) -> Order:
         """By rising value, then by number."""
-        row = np.argsort(values, kind="stable")
-        place = np.empty(len(row), np.int64)
-        place[row] = np.arange(len(row))
+        row = narrow(np.argsort(values, kind="stable"), len(values))
+        place = np.empty_like(row)
+        place[row] = np.arange(len(row), dtype=row.dtype)
         return cls(place, row)
 
 
@@ -105,7 +105,7 @@ def _neighbours(group: Ids, ids: Ids, order: Order | None, total: int) -> Ids:
     key.sort()
     group, ids = key // total, key % total
     if order is not None:
-        ids = order.row[ids]
+        ids = order.row[ids].astype(np.int64)
     same = np.diff(group) == 0
     place = np.arange(len(ids))
     head = np.maximum.accumulate(np.where(np.append(True, ~same)[: len(ids)], place, 0))
@@ -150,23 +150,31 @@ def greedy(pairs: Pairs, rows: int, fixed: int) -> tuple[Ids, Floats]:
 
     A fixed row (below `fixed`) is never dropped, and is named before other twins.
     """
-    twin, score = array("q", [-1]) * rows, array("d", [0.0]) * rows
+    # only the rows that stand in a pair are decided on
+    inside, place = np.unique(np.append(pairs.x, pairs.y), return_inverse=True)
+    left, right = np.split(place, 2)
     order = np.lexsort((pairs.x, -pairs.score, pairs.x >= fixed, pairs.y))
-    for first in range(0, len(order), 1 << 20):
-        part = order[first : first + (1 << 20)]
-        columns = (pairs.x[part].tolist(), pairs.y[part].tolist(), pairs.score[part].tolist())
+    twin, score = array("q", [-1]) * len(inside), array("d", [0.0]) * len(inside)
+    for first in range(0, len(order), 1 << 18):
+        part = order[first : first + (1 << 18)]
+        columns = (left[part].tolist(), right[part].tolist(), pairs.score[part].tolist())
         for x, y, s in zip(*columns, strict=True):  # by y: every x < y is already decided
             if twin[y] < 0 and twin[x] < 0:
                 twin[y], score[y] = x, s
-    return np.array(twin, np.int64), np.array(score)
+    local = np.frombuffer(twin, np.int64)
+    gone = np.flatnonzero(local >= 0)
+    twins, scores = np.full(rows, -1, np.int64), np.zeros(rows)
+    twins[inside[gone]] = inside[local[gone]]
+    scores[inside[gone]] = np.frombuffer(score, np.float64)[gone]
+    return twins, scores
 
 
 def resolve(
-    keys: Words, content: Words, scores: Scores, fixed: int, threshold: float, threads: int = 1
+    keys: Words, order: Order, scores: Scores, fixed: int, threshold: float, threads: int = 1
 ) -> tuple[Ids, Floats, Pairs]:
     """The kept twin and score of each row, and the pairs that make the clusters."""
     rows = keys.shape[1]
-    order, shared, known = Order.by(content), np.arange(rows), np.empty(0, np.int64)
+    shared, known = narrow(np.arange(rows), rows), np.empty(0, np.int64)
     twin, score = np.full(rows, -1, np.int64), np.zeros(rows)
     clusters: Pairs | None = None
     while True:
@@ -189,7 +197,7 @@ def _members(pairs: Ids, rows: int) -> Ids:
     """The rows that stand in a pair."""
     inside = np.zeros(rows, bool)
     inside[pairs // rows] = inside[pairs % rows] = True
-    return np.flatnonzero(inside)
+    return narrow(np.flatnonzero(inside), rows)
 
 
 def _near(keys: Ids, scores: Scores, fixed: int, threshold: float) -> Ids:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,7 +106,7 @@ def judge(
         np.zeros(len(entries)),
         np.full(len(entries), -1, np.int8),
         [method.kind for method in recipe.methods],
-        np.arange(len(entries)),
+        np.empty(0, np.int64),
         leaks,
     )
     with recipe.runner.started():
@@ -122,7 +122,9 @@ def run_methods(methods: list[Deduper], texts: Rows, found: Verdicts) -> bool:
     """Run every method on the rows that stay so far; whether some have to be compared again."""
     for method in methods:
         result = method.find(texts, ~found.gone)
-        found.found.setdefault(method.kind, result)
+        # the decisions are taken over here: what is kept of a result is what the report shows
+        shown = replace(result, twin=result.twin[:0], score=result.score[:0])
+        found.found.setdefault(method.kind, shown)
         found.cuts = result.cuts
         gone = result.twin >= 0
         found.twin[gone], found.score[gone] = result.twin[gone], result.score[gone]

@@ -43,13 +43,15 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     signed = tuple(signatures(recipe, artifact, entries))
     if len(entries) == fixed:
         raise InputError(f"{files[0]}: has no rows")
-    place = np.arange(fixed, len(entries))  # number of a row -> its place by preference
+    by_rank = None
     if rank is not None:
         by_rank = np.lexsort((rank[fixed:, 1], rank[fixed:, 0])) + fixed
         entries = entries.ordered(np.concatenate([np.arange(fixed), by_rank]))
-        place[by_rank - fixed] = np.arange(fixed, len(entries))
     ui.note(f"comparing {len(entries) - fixed} rows, {fixed} held-out rows")
     verdicts = judge(recipe, entries, fixed, artifact, spill, signed)
+    place = np.arange(fixed, len(entries))  # number of a row -> its place by preference
+    if by_rank is not None:
+        place[by_rank - fixed] = np.arange(fixed, len(entries))
     copy_kept(recipe, artifact, files, verdicts, place)
     leaks, repeats = verdicts.leaks, dropped(recipe, verdicts, place[verdicts.twin[place] >= 0])
     artifact.write_jsonl(
@@ -185,18 +187,26 @@ def dropped(recipe: DedupRecipe, verdicts: Verdicts, rows: Ids) -> Iterator[dict
     for at in range(0, len(rows), AT_ONCE):
         part = rows[at : at + AT_ONCE]
         twins = verdicts.twin[part]
-        told = zip(part.tolist(), twins.tolist(), verdicts.score[part].tolist(),
-                   entries.ids.some(part), entries.ids.some(twins), strict=True)  # fmt: skip
-        for i, twin, score, name, its_name in told:
-            stays = "held out" if entries.reason(twin) else f"keep {recipe.keep.by}"
+        columns = zip(
+            entries.ids.some(part),
+            entries.ids.some(twins),
+            verdicts.score[part].tolist(),
+            verdicts.kind[part].tolist(),
+            map(entries.reason_name, entries.reasons(twins).tolist()),
+            entries.wheres.some(part),
+            entries.wheres.some(twins),
+            strict=True,
+        )
+        for name, its_name, score, kind, held_out, where, its_where in columns:
+            stays = "held out" if held_out else f"keep {recipe.keep.by}"
             yield {
                 "id": name,
-                "reason": verdicts.reason(i),
+                "reason": held_out or verdicts.kinds[kind],
                 "twin": its_name,
                 "score": round(score, 6),
-                "rule": f"{rules[verdicts.kind[i]]}; {stays}",
-                "line": short(entries.wheres[i]),
-                "twin_line": short(entries.wheres[twin]),
+                "rule": f"{rules[kind]}; {stays}",
+                "line": short(where),
+                "twin_line": short(its_where),
             }
 
 

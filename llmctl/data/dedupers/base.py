@@ -24,7 +24,7 @@ class Signed:
 
     ids: Ids
     values: NDArray[np.uint32]
-    counts: Ids
+    counts: NDArray[np.int32]
     settings: dict[str, Any]
     """What they depend on."""
 

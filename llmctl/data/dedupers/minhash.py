@@ -12,13 +12,14 @@ from pydantic import Field, model_validator
 from llmctl import ui
 from llmctl.data import kernels, twins
 from llmctl.data.dedupers.base import Deduper, Found, Rows, Signed
-from llmctl.data.kernels import Ids, Kernel, Shape, Source
+from llmctl.data.kernels import Ids, Kernel, Shape, Source, mapped, narrow
 from llmctl.data.runners.base import Compare, Sign, compared
 from llmctl.data.twins import Floats, Pairs
 
+Counts = NDArray[np.int32]
 Threshold = Annotated[float, Field(gt=0, le=1)]
-COMPARED = 1 << 14
-"""Pairs of signatures compared at a time (16 MB)."""
+COMPARED = 1 << 12
+"""Pairs of signatures compared at a time (4 MB)."""
 ROOM = 0.25
 """Space for the sets of later rounds, as a share of the first one's."""
 BULK = 1 << 24
@@ -34,7 +35,7 @@ class _Sets:
         self._clear()
 
     def _clear(self) -> None:
-        self._place = np.full(len(self._ids), -1, np.int64)
+        self._place: NDArray[Any] = narrow(np.full(len(self._ids), -1), len(self._ids))
         self._flat, self._pointer = np.empty(0, np.uint64), np.zeros(1, np.int64)
 
     def jaccard(self, x: Ids, y: Ids, *, keep: bool) -> Floats:
@@ -137,13 +138,12 @@ class MinhashDeduper(Deduper):
 
     def find(self, rows: Rows, alive: NDArray[np.bool_]) -> Found:
         """Sign, band, verify, drop only against kept rows; a row without a word is left alone."""
-        ids = np.flatnonzero(alive)
+        ids = narrow(np.flatnonzero(alive), len(alive))
         form, use, threads = self.shape(), rows.kernel, rows.threads
         source = rows.folded(case=self.ignore_case)
         signature, counts = self._signatures(source, rows, ids)
-        worded = np.flatnonzero(counts > 0)
-        every, ids = ids, ids[worded]
-        size = source.sizes(ids)
+        worded = narrow(np.flatnonzero(counts > 0), len(alive))
+        every, ids = ids, ids if len(worded) == len(ids) else ids[worded]
         fixed = int(np.searchsorted(ids, rows.fixed))
         lowest = self.lowest
         # A pair whose signatures agree six deviations below the threshold is not worth its sets.
@@ -152,13 +152,18 @@ class MinhashDeduper(Deduper):
         sets = _Sets(source, form, ids, use, threads)
 
         def measure(x: Ids, y: Ids) -> Floats:
-            score = np.zeros(len(x))
-            for at in range(0, len(x), COMPARED):
+            def agreement(at: int) -> Floats:
                 cut = slice(at, at + COMPARED)
                 same = signature[worded[x[cut]]] == signature[worded[y[cut]]]
-                score[cut] = same.mean(axis=1)
+                share: Floats = same.mean(axis=1)
+                return share
+
+            parts = mapped(agreement, list(range(0, len(x), COMPARED)), threads)
+            score = np.concatenate([np.empty(0), *parts])
             close = np.flatnonzero(score >= floor)
-            bulk = np.cumsum(size[x[close]] + size[y[close]]) if rows.spill else np.zeros(0)
+            bulk = np.zeros(0)
+            if rows.spill:
+                bulk = np.cumsum(sum(source.sizes(ids[side[close]]) for side in (x, y)))
             ends = np.searchsorted(bulk, np.arange(BULK, bulk[-1] if len(bulk) else 0, BULK))
             if rows.runner.remote:
                 left, right, task = ids[x[close]], ids[y[close]], Compare(use.name, form)
@@ -169,13 +174,13 @@ class MinhashDeduper(Deduper):
             score[score < floor] = 0.0
             return score
 
-        keys, content = twins.band_keys(
+        keys, order = twins.band_keys(
             signature, worded, *self.banding(), use, threads, rows.file("bands")
         )
         scores = twins.Scores(len(ids), measure)
 
         def resolved(threshold: float) -> tuple[Ids, Floats, Pairs]:
-            return twins.resolve(keys, content, scores, fixed, threshold, threads)
+            return twins.resolve(keys, order, scores, fixed, threshold, threads)
 
         local, score, pairs = resolved(self.threshold)
         sweep = {
@@ -195,11 +200,13 @@ class MinhashDeduper(Deduper):
         names = ("ngram", "unit", "permutations", "ignore_case", "symbols")
         return {"seed": seed, **{name: getattr(self, name) for name in names}}
 
-    def _signatures(self, source: Source, rows: Rows, ids: Ids) -> tuple[NDArray[np.uint32], Ids]:
+    def _signatures(
+        self, source: Source, rows: Rows, ids: Ids
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
         """Signatures and units of the texts; those that an earlier run made are taken over."""
         a, b = kernels.permutations(self.permutations, rows.seed)
         signature = kernels.allocated((len(ids), len(a)), np.uint32, rows.file("signatures"))
-        counts = np.empty(len(ids), np.int64)
+        counts = np.empty(len(ids), np.int32)  # a text has fewer units than bytes
         ready = np.zeros(len(ids) + 2, bool)
         for known in rows.signed:
             if known.settings == self.settings(rows.seed):
@@ -221,14 +228,19 @@ class MinhashDeduper(Deduper):
         ids: Ids,
         rows: Rows,
         permutations: tuple[Any, Any],
-        out: tuple[Any, Ids],
+        out: tuple[Any, Counts],
         advance: Callable[[int], object],
     ) -> None:
         """Sign some texts, here or on the runner."""
         cuts = kernels.cuts(source.sizes(ids), len(ids))
-        texts = (source.part(ids[first:last]) for first, last in cuts)
         task = Sign(rows.kernel.name, self.shape(), *permutations)
-        made = rows.runner.parts(task, texts, rows.threads)
+        if rows.runner.remote:
+            texts = (source.part(ids[first:last]) for first, last in cuts)
+            made = rows.runner.parts(task, texts, rows.threads)
+        else:  # the texts are gathered where they are signed, too
+            made = rows.runner.parts(
+                lambda cut: task(source.part(ids[cut[0] : cut[1]])), cuts, rows.threads
+            )
         for (first, last), (signature, counts) in zip(cuts, made, strict=True):
             out[0][first:last], out[1][first:last] = signature, counts
             advance(last - first)
