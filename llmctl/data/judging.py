@@ -36,14 +36,7 @@ class Judged:
 
     def line(self) -> str:
         """The judge in a few words, for the summary."""
-        found = self.figures
-        words = [f"{found['judged']} judged, {found['unmeasured']} unmeasured"]
-        for name in ("mean", "first_wins", "position_consistency", "fleiss_kappa"):
-            if name in found:
-                words.append(f"{name.replace('_', ' ')} {found[name]:.3g}")
-        if "cohen_kappa" in self.calibration:
-            words.append(f"kappa with people {self.calibration['cohen_kappa']:.3g}")
-        return ", ".join(words)
+        return figures.line(self.figures, self.calibration)
 
 
 def judged(
@@ -72,7 +65,7 @@ def _by_one(
         for each in opinions(live, rows, setting.show):
             said.append(each)
             advance()
-        agreement = _calibrated(live, setting)
+        agreement = calibrated(live, setting.labels, setting.show) if setting.labels else {}
     told.append(_told(setting, rows, said, agreement))
     silent = sum(_score(each) is None for each in said)
     if silent > setting.max_unmeasured * len(rows):
@@ -108,16 +101,17 @@ def answered_of(row: Row, show: Shown) -> Answered:
     turns = list(row.get("messages") or ())
     while turns and turns[-1]["role"] != "assistant":
         turns.pop()
-    return Answered(str(row["id"]), turns[:-1], answer_of(row), **_beside(row, show))
+    return Answered(str(row["id"]), turns[:-1], answer_of(row), **beside(row, show))
 
 
 def contest_of(row: Row, show: Shown) -> Contest:
     """The chosen answer against the rejected one."""
     first, second = (row[side][-1]["content"] for side in ("chosen", "rejected"))
-    return Contest(str(row["id"]), row["prompt"], first, second, **_beside(row, show))
+    return Contest(str(row["id"]), row["prompt"], first, second, **beside(row, show))
 
 
-def _beside(row: Row, show: Shown) -> dict[str, Any]:
+def beside(row: Row, show: Shown) -> dict[str, Any]:
+    """What a judge is shown beside question and answer."""
     found: dict[str, Any] = {"row": row}
     for name in ("reference", "context", "note"):
         value = field_of(row, getattr(show, name))
@@ -164,14 +158,12 @@ def _told(
     return Judged(setting, found, agreement, extremes, [score for score, _ in order])
 
 
-def _calibrated(live: LiveJudge, setting: Judging) -> dict[str, Any]:
-    """The judge's agreement with people on the rows of `labels`."""
-    if setting.labels is None:
-        return {}
+def calibrated(live: LiveJudge, path: Path, show: Shown) -> dict[str, Any]:
+    """The judge's agreement with people on the rows of a file of labels."""
     rows = []
     labels = []
-    for number, row in enumerate(files.read(setting.labels), 1):
-        where = f"{setting.labels}:{number}"
+    for number, row in enumerate(files.read(path), 1):
+        where = f"{path}:{number}"
         label = row.get("label")
         if "chosen" in row:
             check_pair(row, where)
@@ -185,8 +177,8 @@ def _calibrated(live: LiveJudge, setting: Judging) -> dict[str, Any]:
             labels.append(float(label))
         rows.append({"id": where, **row})
     if not rows:
-        raise InputError(f"{setting.labels}: has no rows")
-    return figures.calibration(labels, [_score(e) for e in opinions(live, rows, setting.show)])
+        raise InputError(f"{path}: has no rows")
+    return figures.calibration(labels, [_score(each) for each in opinions(live, rows, show)])
 
 
 def metrics(told: Sequence[Judged]) -> dict[str, Any]:

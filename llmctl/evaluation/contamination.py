@@ -46,8 +46,9 @@ def _digests(task: Task) -> set[str]:
     if task.kind == "lm_eval":
         return set()
     found = set()
-    for ref in task.inputs().values():
-        path = Path(ref)
+    for path in task.inputs().values():
+        if not isinstance(path, Path):
+            continue  # a model that judges
         found.add(digest.of_path(path))
         try:
             found.add(digest.of_file(row_files.find(path, "test")))

@@ -83,6 +83,20 @@ def calibration(labels: Sequence[float], scores: Sequence[float | None]) -> dict
     return _known(found)
 
 
+def line(found: Mapping[str, Any], agreement: Mapping[str, Any]) -> str:
+    """The figures that matter most, in a few words."""
+    words = [f"{found['judged']} judged, {found['unmeasured']} unmeasured"]
+    for name in ("mean", "first_wins", "length_controlled_win_rate", "position_consistency",
+                 "length_correlation", "longer_wins", "fleiss_kappa"):  # fmt: skip
+        if name in found:
+            words.append(f"{name.replace('_', ' ')} {found[name]:.3g}")
+    if "cohen_kappa" in agreement:
+        words.append(f"kappa with people {agreement['cohen_kappa']:.3g}")
+    elif agreement:
+        words.append(f"right as people {agreement.get('accuracy', 0):.3g}")
+    return ", ".join(words)
+
+
 def _heard(silent: Sequence[str], count: int) -> dict[str, Any]:
     reasons = Counter(reason[:REASON_CHARS] for reason in silent)
     found: dict[str, Any] = {"judged": count - len(silent), "unmeasured": len(silent)}

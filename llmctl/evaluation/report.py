@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -95,8 +96,20 @@ def write(
         if flipped:
             report.examples(f"{result.task.title}: items that changed", flipped[:10])
     for result in results:
+        if result.figures:
+            report.heading(f"{result.task.title}: figures")
+            report.facts(list(_flat(result.figures)))
         result.task.report(report, result.scored["model"], recipe.confidence)
     report.write(artifact.path("report.html"))
+
+
+def _flat(figures: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Names and values, those of a group after the group's name."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}: {inner}", each) for inner, each in _flat(value))
+        else:
+            yield name.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else value
 
 
 def _compared(each: Measured) -> list[object]:

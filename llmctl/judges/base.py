@@ -35,6 +35,13 @@ class Answered:
     row: Mapping[str, Any] = field(default_factory=dict)
     """The whole row, for checks that read more of it."""
 
+    def against(self, other: str) -> Contest:
+        """This answer first, another one to the same question second."""
+        return Contest(
+            self.id, self.messages, self.answer, other,
+            self.reference, self.context, self.note, self.row,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Contest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain, tee
 from pathlib import Path
 from typing import ClassVar
@@ -112,9 +113,9 @@ class Pairwise(LiveJudge):
         """Against the reference, which is not shown as such then."""
         every, told = tee(items)
         contests = (
-            Contest(i.id, i.messages, i.answer, i.reference, None, i.context, i.note, i.row)
-            for i in every
-            if i.reference is not None
+            replace(item.against(item.reference), reference=None)
+            for item in every
+            if item.reference is not None
         )
         found = self.compare(contests)
         for item in told:

@@ -40,7 +40,8 @@ class EvalRecipe(Recipe):
 
     stage: Literal["eval"] = Field(description="Names the stage.")
     model: ModelRef | None = Field(
-        None, description="What is measured; only `retrieval` tasks need none."
+        None,
+        description="What is measured; `retrieval` tasks, and `judge` with `answers`, need none.",
     )
     baseline: ModelRef | None = Field(
         None, description="Model to compare with, on the same items, paired."
@@ -69,11 +70,15 @@ class EvalRecipe(Recipe):
         twice = {title for title in titles if titles.count(title) > 1}
         if twice:
             raise ValueError(f"two tasks are named '{min(twice)}'; give them a `name`")
-        asking = [task.title for task in self.tasks if task.needs_model]
+        asking = [task.title for task in self.tasks if task.asks_model]
         if self.model is None and asking:
             raise ValueError(f"`model` is missing: the task '{asking[0]}' measures one")
         if self.model is None and self.baseline is not None:
             raise ValueError("`baseline` is compared with a `model`; give one")
+        if self.baseline is None:
+            for task in self.tasks:
+                if getattr(task, "against", None) == "baseline":
+                    raise ValueError(f"{task.title}: `against: baseline` needs a `baseline`")
         for rule in self.gate:
             self._check(rule)
         return self

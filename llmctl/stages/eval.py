@@ -28,6 +28,8 @@ class Result:
     items: list[Item]
     scored: dict[str, list[Scored]] = field(default_factory=dict)
     contamination: dict[str, int] | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+    """About the model's items together, beside their means."""
 
     @property
     def unmeasured(self) -> int:
@@ -49,6 +51,9 @@ def run(recipe: EvalRecipe, artifact: Artifact) -> None:
         with started(recipe, ref) as session:
             for each in results:
                 each.scored[side] = _score(each, side, session, artifact.scratch)
+    for each in results:
+        folder = _folder(artifact.scratch, MODEL, each.task)
+        each.figures = each.task.figures(each.scored[MODEL], folder, recipe.confidence)
     measured = measure(recipe, results)
     decisions = decide(recipe, measured)
     _write(recipe, artifact, results, measured, decisions)
@@ -58,7 +63,7 @@ def run(recipe: EvalRecipe, artifact: Artifact) -> None:
 @contextmanager
 def started(recipe: EvalRecipe, ref: str) -> Iterator[Any]:
     """The running model of one side; None when no task asks one."""
-    if any(task.needs_model for task in recipe.tasks):
+    if any(task.asks_model for task in recipe.tasks):
         with engine(recipe, ref).start() as session:
             yield session
     else:
@@ -79,9 +84,14 @@ def engine(recipe: EvalRecipe, ref: str) -> Any:
     return TransformersEngine(model=ref, dtype=recipe.dtype, device=recipe.device)
 
 
+def _folder(work: Path, side: str, task: Task) -> Path:
+    """Where a side of a task keeps what a killed run need not do again."""
+    return work / f"{side}-{task.title}"
+
+
 def _score(result: Result, side: str, session: Any, work: Path) -> list[Scored]:
     """Every item's numbers; those of a killed run are read, not measured again."""
-    folder = work / f"{side}-{result.task.title}"
+    folder = _folder(work, side, result.task)
     folder.mkdir(exist_ok=True)
     done = folder / "scored.jsonl"
     found = _finished(done)
@@ -228,6 +238,10 @@ def _write(
         if result.contamination is not None:
             told = contamination.told(result.contamination)
             artifact.summary.append((f"{result.task.title} contamination", told))
+        for name, value in result.figures.items():
+            artifact.metrics[f"{result.task.title}.{name}"] = value
+        if told := result.task.figures_line(result.figures):
+            artifact.summary.append((f"{result.task.title} judge", told))
         if result.unmeasured:
             artifact.metrics[f"{result.task.title}.unmeasured"] = result.unmeasured
     artifact.summary += [(f"gate {d.verdict}", f"{d.rule}: {d.detail}") for d in decisions]
@@ -266,6 +280,7 @@ def document(
             "items": len(result.items),
             "unmeasured": result.unmeasured,
             "contamination": result.contamination,
+            "figures": result.figures,
             "metrics": {},
         }
         for result in results

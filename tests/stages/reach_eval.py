@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "tasks[retrieval]": {"store": "store", "data": "judged", "document": "name", "at": [5]},
     "tasks[retrieval].retrieve": retrieve_rows.BASE,
     "tasks[retrieval].sweep": {},
+    "tasks[judge]": {"data": str(SAMPLES / "questions.jsonl"), "judge": {"kind": "match"}},
     "gate": {"metric": "loss.loss", "max": 9.0},
 }
 
@@ -187,6 +188,19 @@ def chat_option(name: str) -> Any:
     return where
 
 
+def shown(name: str) -> Any:
+    """What the judge sees of a row with the field `gold`."""
+
+    def where(built: Built) -> Any:
+        from llmctl.evaluation.tasks.base import Item
+
+        data = {"asked": [{"role": "user", "content": "?"}], "right": None, "gold": "G"}
+        item = Item("i", "here", data)
+        return getattr(built.task._answered(item, {"i": {"answer": "!"}}), name)
+
+    return where
+
+
 def windows(built: Built) -> SimpleNamespace:
     built.scored(1)
     count, width = built.session.rows[0]
@@ -239,6 +253,21 @@ ROWS: dict[str, Any] = {
     "tasks[generate].name": ("written", lambda b: b.task.title),
     "tasks[generate].max_tokens": (9, chat_option("max_tokens")),
     "tasks[generate].stop": (["."], chat_option("stop"), (".",)),
+    "tasks[judge].data": (CHAT, lambda b: str(b.items[0].where), f"{CHAT}:1"),
+    "tasks[judge].name": ("written", lambda b: b.task.title),
+    "tasks[judge].judge": ({"kind": "match", "rule": "contains"},
+                           lambda b: b.scored(1)[0].values["score"], 1.0),
+    "tasks[judge].against": ("reference", lambda b: "opponent" in b.scored(1)[0].shown, True),
+    "tasks[judge].opponent": ("o.jsonl", lambda b: b.recipe.inputs()["tasks.0.opponent"],
+                              Path("o.jsonl")),
+    "tasks[judge].answers": ("a.jsonl", lambda b: b.recipe.inputs()["tasks.0.answers"],
+                             Path("a.jsonl")),
+    "tasks[judge].max_tokens": (9, chat_option("max_tokens")),
+    "tasks[judge].labels": ("l.jsonl", lambda b: b.recipe.inputs()["tasks.0.labels"],
+                            Path("l.jsonl")),
+    "tasks[judge].show.reference": ("gold", shown("reference"), "G"),
+    "tasks[judge].show.context": ("gold", shown("context"), "G"),
+    "tasks[judge].show.note": ("gold", shown("note"), "G"),
     "tasks[generate].extract": (r"Answer: (\w+)", lambda b: b.scored(1)[0].values["exact"], 1.0),
     "tasks[perplexity].data": (str(SAMPLES / "docs" / "opening-hours.txt"),
                                lambda b: b.items[0].where),

@@ -61,6 +61,11 @@ class Task(Backend):
         """The task's name in the results."""
         return self.name or self.kind
 
+    @property
+    def asks_model(self) -> bool:
+        """Whether this task, as the recipe has it, asks the recipe's model."""
+        return self.needs_model
+
     def inputs(self) -> dict[str, Path | str]:
         """Own key -> file or folder that the task reads."""
         return {"data": self.data} if hasattr(self, "data") else {}
@@ -71,6 +76,14 @@ class Task(Backend):
 
     def report(self, report: Report, scored: Sequence[Scored], confidence: float) -> None:
         """What the task adds to report.html about the model's results; nothing unless it wants."""
+
+    def figures(self, scored: Sequence[Scored], work: Path, confidence: float) -> dict[str, Any]:
+        """Numbers about all items at once that are no mean of theirs; none unless it has some."""
+        return {}
+
+    def figures_line(self, found: dict[str, Any]) -> str:
+        """The figures in a few words; nothing unless it has some."""
+        return ""
 
     @abstractmethod
     def score(self, session: Any, items: Sequence[Item], work: Path) -> Iterator[Scored]:
