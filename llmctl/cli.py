@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from llmctl import __version__
 
@@ -28,8 +29,21 @@ STAGES = {
     "serve": "Serve a model over HTTP in OpenAI's form.",
 }
 
+ANNOTATE = "build-dataset annotate"
+
+
+class Commands(TyperGroup):
+    """A command may have a name of two words: `build-dataset annotate` beside `build-dataset`."""
+
+    def resolve_command(self, context: Any, args: list[str]) -> Any:
+        """Take two words as one where that is the name of a command."""
+        two = " ".join(args[:2])
+        return super().resolve_command(context, [two, *args[2:]] if two in self.commands else args)
+
+
 app = typer.Typer(
     name="llmctl",
+    cls=Commands,
     help="One recipe-driven command line for the whole life of a language model.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -219,6 +233,37 @@ def _ingest_command() -> Callable[..., None]:
 for _name, _help in STAGES.items():
     _command = _ingest_command() if _name == "ingest" else _stage_command(_name)
     app.command(_name, help=_help)(_command)
+
+
+@app.command(ANNOTATE)
+def annotate(
+    queue: Annotated[
+        Path,
+        typer.Argument(
+            metavar="QUEUE", help="Artifact with a queue.jsonl, or a file of candidates."
+        ),
+    ],
+    votes: Annotated[
+        Path, typer.Option("--votes", metavar="FILE", help="Where votes are kept; it is resumed.")
+    ] = Path("votes.jsonl"),
+    annotator: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who votes; the user's name without it."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws which answer is shown first.")] = 42,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say which of two answers is better, in the terminal.
+
+    Keys: a, b, t (tie), s (skip), q (quit). Each vote is kept at once; run again to go on.
+    The builder `votes` makes pairs of them.
+    """
+    with reporting(quiet=quiet, debug=debug):
+        from llmctl import annotate as annotating
+
+        annotating.show(queue, votes, annotator=annotator, seed=seed, as_json=as_json)
 
 
 @app.command()

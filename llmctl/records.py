@@ -91,6 +91,28 @@ class Pair(TypedDict):
     meta: dict[str, Any]
 
 
+class Labelled(TypedDict):
+    """One answer to a prompt, and whether it is a good one."""
+
+    id: str
+    prompt: list[Message]
+    completion: list[Message]
+    label: bool
+    source: dict[str, Any]
+    meta: dict[str, Any]
+
+
+class Candidates(TypedDict):
+    """Several answers to a prompt, each with `content`; `votes` name the better of two."""
+
+    id: str
+    prompt: list[Message]
+    answers: list[dict[str, Any]]
+    votes: NotRequired[list[dict[str, Any]]]
+    source: dict[str, Any]
+    meta: dict[str, Any]
+
+
 class Judgement(TypedDict):
     """What a judge said of one answer; `score` None means unmeasured, with the reason."""
 
@@ -139,6 +161,11 @@ def flat(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\0".join(f"{m['role']}\0{m['content']}" for m in messages)
 
 
+def answer(content: str) -> list[Message]:
+    """What the assistant answers, as messages."""
+    return [{"role": "assistant", "content": content}]
+
+
 def example(
     messages: list[Message], source: dict[str, Any], meta: dict[str, Any] | None = None
 ) -> Example:
@@ -164,6 +191,40 @@ def pair(
         "prompt": prompt,
         "chosen": chosen,
         "rejected": rejected,
+        "source": source,
+        "meta": meta or {},
+    }
+
+
+def labelled(
+    prompt: list[Message],
+    completion: list[Message],
+    label: bool,
+    source: dict[str, Any],
+    meta: dict[str, Any] | None = None,
+) -> Labelled:
+    """A Labelled whose id comes from its content."""
+    return {
+        "id": row_id(flat(prompt), flat(completion), str(label)),
+        "prompt": prompt,
+        "completion": completion,
+        "label": label,
+        "source": source,
+        "meta": meta or {},
+    }
+
+
+def candidates(
+    prompt: list[Message],
+    answers: list[dict[str, Any]],
+    source: dict[str, Any],
+    meta: dict[str, Any] | None = None,
+) -> Candidates:
+    """Candidates whose id comes from the prompt and the answers."""
+    return {
+        "id": row_id(flat(prompt), *(each["content"] for each in answers)),
+        "prompt": prompt,
+        "answers": answers,
         "source": source,
         "meta": meta or {},
     }

@@ -48,7 +48,7 @@ def compare(name: str, text: str) -> None:
 def test_help(llmctl: Run, command: list[str]) -> None:
     result = llmctl(*command, "--help", env=PLAIN)
     assert result.returncode == 0 and result.stderr == ""
-    compare("help-" + ("-".join(command) or "llmctl"), result.stdout)
+    compare("help-" + ("-".join(command).replace(" ", "-") or "llmctl"), result.stdout)
 
 
 def test_the_stages_are_the_eight() -> None:

@@ -14,6 +14,7 @@ from llmctl.report.html import Report
 
 if TYPE_CHECKING:
     from llmctl.artifact import Artifact
+    from llmctl.data.lengths import Lengths
     from llmctl.records import Dropped
     from llmctl.schema.build_dataset import BuildDatasetRecipe
 
@@ -28,6 +29,7 @@ def write(
     parts: Mapping[str, Sequence[Mapping[str, Any]]],
     dropped: Sequence[Dropped],
     judged: Sequence[judging.Judged] = (),
+    compared: Lengths | None = None,
 ) -> None:
     """Write report.html; `parts` are the rows of each split."""
     report = Report(f"build-dataset: {recipe.out}")
@@ -36,6 +38,11 @@ def write(
     reasons = Counter(each.reason for each in dropped).most_common()
     funnel = [("made", float(made), None), *((r, -float(n), None) for r, n in reasons)]
     report.bars("from made to kept", [*funnel, ("kept", float(kept), None)], "rows")
+    if compared:
+        report.heading("Length of better and worse answers")
+        report.facts(compared.lines())
+        if compared.systematic:
+            report.text(f"Warning: {compared.warning()}.")
     rows = (view_of(row, split) for split, each in parts.items() for row in each)
     page.write_sections(report, profile(rows, tokenizer=recipe.tokenizer, seed=recipe.seed))
     judging.write_sections(report, judged)

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmctl import rows, ui
 from llmctl.artifact import owner_of
-from llmctl.data import reading
+from llmctl.data import feedback, reading
 from llmctl.data.formats.base import Format, UnfitError
 from llmctl.errors import InputError
 from llmctl.generation.asking import Asking
@@ -61,6 +61,14 @@ def gather(
     chunks: list[dict[str, Any]] = []
     given: list[Row] = []
     for source in sources:
+        database = feedback.database_of(source)
+        if database is not None:
+            for each in feedback.rows(database):
+                if isinstance(each, Dropped):
+                    told.dropped.append(each)
+                else:
+                    given.append(each)
+            continue
         if (source / "documents.jsonl").is_file():
             found = list(rows.read(source / "documents.jsonl"))
             if not found:

@@ -11,8 +11,10 @@ from llmctl import rows
 from llmctl.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-WHOLE = ("kept", "chunks", "documents", "examples", "pairs")
+WHOLE = ("kept", "queue", "chunks", "documents", "examples", "pairs")
 """Names of the one file of a folder that has no splits, in the order of preference."""
+LABELLED = {"prompt": "prompt", "assistant": "completion"}
+"""Role -> field of an answer that is labelled as good or bad."""
 ASKED = ("instruction", "prompt", "question", "query", "problem", "input", "context")
 ANSWERED = ("output", "completion", "response", "answer", "solution", "canonical_solution")
 
@@ -81,6 +83,11 @@ def texts_of(row: Mapping[str, Any]) -> dict[str, str]:
         return _said(row["messages"])
     if "chosen" in row and "rejected" in row:
         return {key: _flat(row[key]) for key in ("prompt", "chosen", "rejected") if key in row}
+    if isinstance(row.get("answers"), list):
+        answers = [a.get("content") if isinstance(a, Mapping) else a for a in row["answers"]]
+        return {"prompt": _flat(row.get("prompt")), "assistant": "\n".join(map(str, answers))}
+    if isinstance(row.get("completion"), list):
+        return {key: _flat(row.get(old)) for key, old in LABELLED.items()}
     if isinstance(row.get("text"), str):
         return {"text": row["text"]}
     strings = {key: value for key, value in row.items() if isinstance(value, str)}

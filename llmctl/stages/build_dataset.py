@@ -10,8 +10,9 @@ from typing import Any
 
 from llmctl import ui
 from llmctl.artifact import Artifact
-from llmctl.data import dataset_report, judging
+from llmctl.data import dataset_report, judging, lengths
 from llmctl.data.builders.base import Builder
+from llmctl.data.fitness import fit
 from llmctl.data.material import (
     Gathered,
     Material,
@@ -31,6 +32,7 @@ SPLITS = ("train", "validation", "test")
 def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     """Write `train.jsonl`, `validation.jsonl`, `test.jsonl`, `dropped.jsonl` and `report.html`.
 
+    Candidates, which people or a judge have yet to compare, are written as `queue.jsonl` instead.
     Steps follow each other: builders, filters, judges, selectors, split. Each takes the rows so
     far and gives rows; what leaves goes to `dropped` with its reason.
     """
@@ -41,34 +43,46 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     material = gather(sources, recipe.seed, asking, recipe.format, gathered)
     artifact.extra["formats"] = gathered.formats
     made = built(recipe, material, dropped)
-    kept = collected(_filtered(recipe, made), dropped)
+    kept = collected(_filtered(recipe, collected(fit(made), dropped)), dropped)
     judged: list[judging.Judged] = []
     kept = collected(judging.judged(recipe.judges, kept, asking.cache, judged), dropped)
     for selector in recipe.select:
         kept = collected(selector.select(kept, recipe.seed), dropped)
     if not kept:
         raise InputError(f"{recipe.source_name()}: gave no rows; {_reasons(dropped)}")
-    groups = divide([group_of(row, recipe.split) for row in kept], recipe.split, recipe.seed)
-    parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
-    for row in kept:
-        parts[groups[group_of(row, recipe.split)]].append(row)
-    for name in SPLITS:
-        artifact.write_jsonl(f"{name}.jsonl", parts[name])
+    parts = {"queue": kept} if form_of(kept[0]) == "candidates" else splits(recipe, kept)
+    for name, each in parts.items():
+        artifact.write_jsonl(f"{name}.jsonl", each)
     artifact.write_jsonl("dropped.jsonl", map(asdict, dropped))
     artifact.dropped.update(Counter(each.reason for each in dropped))
     artifact.metrics.update(made=len(made), kept=len(kept), **asking.counts)
-    artifact.metrics.update({f"rows_{name}": len(parts[name]) for name in SPLITS})
+    artifact.metrics.update({f"rows_{name}": len(each) for name, each in parts.items()})
     if judged:
         artifact.metrics["judges"] = judging.metrics(judged)
         artifact.summary += [(f"judge {each.setting.title}", each.line()) for each in judged]
-    dataset_report.write(recipe, artifact, len(made), parts, dropped, judged)
-    counts = ", ".join(f"{len(parts[name])} {name}" for name in SPLITS)
+    compared = lengths.measured(kept)
+    if compared:
+        artifact.metrics.update(compared.metrics())
+        if compared.systematic:
+            ui.warn(compared.warning())
+    dataset_report.write(recipe, artifact, len(made), parts, dropped, judged, compared)
+    counts = ", ".join(f"{len(each)} {name}" for name, each in parts.items())
     artifact.summary.append(("rows", counts))
     if dropped:
         artifact.summary.append(("dropped", _reasons(dropped)))
     if asking.counts["calls"]:
         calls, tokens = asking.counts["calls"], asking.counts["completion_tokens"]
         artifact.summary.append(("engine", f"{calls} calls, {tokens} tokens written"))
+
+
+def splits(recipe: BuildDatasetRecipe, kept: list[Row]) -> dict[str, list[Row]]:
+    """The rows of each split, in their own order."""
+    names = [group_of(row, recipe.split) for row in kept]
+    sides = divide(names, recipe.split, recipe.seed)
+    parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
+    for row, name in zip(kept, names, strict=True):
+        parts[sides[name]].append(row)
+    return parts
 
 
 def built(recipe: BuildDatasetRecipe, material: Material, dropped: list[Dropped]) -> list[Row]:

