@@ -75,7 +75,8 @@ class Started:
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     material = Material(DOCUMENTS, CHUNKS, seed=recipe.seed)
     builder = recipe.builders[0]
-    made = [row for row in builder.build(material) if isinstance(row, dict)]
+    results = [] if builder.reads else builder.build(material)  # those of rows have rows of theirs
+    made = [row for row in results if isinstance(row, dict)]
     groups = divide([d["id"] for d in DOCUMENTS], recipe.split, recipe.seed)
     request = builder.request(CHUNKS[0], recipe.seed) if builder.kind == "qa" else {}
     return SimpleNamespace(
