@@ -260,3 +260,17 @@ def check_pair(row: Mapping[str, Any], where: str) -> None:
             found = ", ".join(row) or "nothing"
             raise InputError(f"{where}: a pair has `prompt`, `chosen`, `rejected`; found {found}")
         _check_messages(row[key], where, key)
+
+
+def check_labelled(row: Mapping[str, Any], where: str) -> None:
+    """Refuse what is not a Labelled; `where` is file:line."""
+    for key in ("prompt", "completion", "label"):
+        if key not in row:
+            found = ", ".join(row) or "nothing"
+            raise InputError(
+                f"{where}: a labelled answer has `prompt`, `completion`, `label`; found {found}"
+            )
+    if not isinstance(row["label"], bool):
+        raise InputError(f"{where}: `label` must be true or false; found {row['label']!r}")
+    _check_messages(row["prompt"], where, "prompt")
+    _check_messages(row["completion"], where, "completion")

@@ -1,7 +1,8 @@
-"""A tokenizer of single characters with a chat template: mask tests need no model."""
+"""A tokenizer of single characters with a chat template, and a model of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 TEMPLATE = (
@@ -29,3 +30,21 @@ def tiny_tokenizer(template: str | None = TEMPLATE) -> Any:
     )
     fast.chat_template = template
     return fast
+
+
+def tiny_llama(folder: Path) -> Path:
+    """A random Llama of one layer whose tokens are characters, as a folder; a step takes 10 ms."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=1024,
+        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

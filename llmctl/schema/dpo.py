@@ -6,18 +6,52 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from llmctl.schema.base import Part
+from llmctl.schema.losses import USED_BY, Loss
 from llmctl.schema.training import TrainingRecipe
 
 
+class ReferenceSync(Part):
+    """The reference follows the model slowly (TR-DPO, Gorbatovski et al. 2024)."""
+
+    every: int = Field(512, ge=1, description="Optimizer steps between two updates.")
+    share: float = Field(
+        0.6, gt=0, le=1, description="Share of the model in the mixture; 1 copies it."
+    )
+
+
+class Checks(Part):
+    """What the rows are checked for before training, beyond what is always refused."""
+
+    length_ratio: float = Field(
+        2.0,
+        gt=1,
+        description="Warn when the better answers are this many times longer (or shorter) than "
+        "the worse ones on average, in tokens: the model then learns length.",
+    )
+    refuse_length: bool = Field(
+        False, description="Refuse such rows instead of warning about them."
+    )
+    likelihood: bool = Field(
+        False,
+        description="Warn when the model itself finds most of the worse answers likelier, token by "
+        "token: unless the labels are meant to go against it, they may be swapped.",
+    )
+
+
 class DpoRecipe(TrainingRecipe):
-    """Direct preference optimisation: pairs of answers in, a model that prefers the better out."""
+    """Preference alignment: pairs, labels or rewards in, a model that follows them out."""
 
     stage: Literal["dpo"] = Field(description="Names the stage.")
-    method: Literal["lora", "qlora"] = Field(
-        "lora", description="Train a small adapter; with qlora the frozen base is in 4 bits."
+    method: Literal["lora", "qlora", "full"] = Field(
+        "lora",
+        description="Train a small adapter (with qlora the frozen base is in 4 bits), or every "
+        "weight of the model; the reference is then a frozen copy.",
     )
-    loss: Literal["sigmoid", "ipo", "hinge", "robust"] = Field(
-        "sigmoid", description="The preference loss; sigmoid is DPO as published."
+    loss: Loss = Field(
+        "sigmoid",
+        description="The preference loss; sigmoid is DPO as published, kto and "
+        "apo_zero_unpaired take single answers with a label.",
     )
     beta: float = Field(
         0.1, gt=0, description="How strongly the model is held to where it began; higher, closer."
@@ -26,14 +60,67 @@ class DpoRecipe(TrainingRecipe):
         0.0,
         ge=0,
         lt=0.5,
-        description="Share of pairs assumed to be labelled the wrong way (loss: robust).",
+        description="Share of pairs assumed to be labelled the wrong way (cdpo, robust and some "
+        "others).",
+    )
+    gamma: float = Field(
+        0.5, ge=0, description="Margin that the better answer's reward must have (simpo)."
+    )
+    alpha: float = Field(
+        0.0, ge=0, description="Shape of the reward (alphapo, Gupta et al. 2025); 0 is SimPO's."
+    )
+    sft_weight: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of the better answer's own loss per token, added to the preference "
+        "loss; by default 1 for cpo, else 0.",
+    )
+    ld_alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Weight of the tokens by which one answer is longer than the other (LD-DPO, "
+        "Liu et al. 2024); 1 counts them in full.",
+    )
+    divergence: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = Field(
+        "reverse_kl", description="How distance from the reference is counted (f-DPO)."
+    )
+    weigh_by_policy: bool = Field(
+        False, description="Weigh a pair by how likely the model finds it (WPO, Zhou et al. 2024)."
     )
     precompute_reference: bool = Field(
         False,
         description="Compute the starting model's log-probabilities once before training; pays "
-        "from the second epoch on.",
+        "from the second epoch on, and spares `method: full` its frozen copy.",
     )
+    reference_sync: ReferenceSync | None = Field(
+        None, description="Let the reference follow the model (only with method: full)."
+    )
+    desirable_weight: float = Field(1.0, gt=0, description="Weight of good answers (kto).")
+    undesirable_weight: float = Field(1.0, gt=0, description="Weight of bad answers (kto).")
     learning_rate: float = Field(5e-5, gt=0, lt=1, description="Peak learning rate of AdamW.")
+    checks: Checks = Field(
+        default_factory=lambda: Checks.model_validate({}), description="Checks before training."
+    )
+
+    @model_validator(mode="after")
+    def _loss_uses_the_keys(self) -> Self:
+        for key, losses in USED_BY.items():
+            if getattr(self, key) != type(self).model_fields[key].default and (
+                self.loss not in losses
+            ):
+                raise ValueError(
+                    f"{key} has no effect on loss: {self.loss}; it is used by {', '.join(losses)}"
+                )
+        if self.loss == "exo_pair" and self.label_smoothing == 0:
+            raise ValueError("loss: exo_pair needs label_smoothing above 0; its paper takes 1e-3")
+        if self.loss == "alphapo" and self.alpha == 0:
+            raise ValueError("loss: alphapo needs alpha above 0; with 0 it is loss: simpo")
+        if self.loss in ("aot", "aot_unpaired") and self.batch_size < 2:
+            raise ValueError(f"loss: {self.loss} compares the pairs of a batch; set batch_size: 2")
+        if self.loss == "kto" and self.batch_size < 2:
+            raise ValueError("loss: kto estimates KL within a batch; set batch_size: 2 or more")
+        return self
 
     @model_validator(mode="after")
     def _pairs_stay_whole(self) -> Self:
@@ -42,7 +129,10 @@ class DpoRecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
-    def _smoothing_is_used(self) -> Self:
-        if self.loss != "robust" and self.label_smoothing > 0:
-            raise ValueError(f"label_smoothing has no effect on loss: {self.loss}; use robust")
+    def _reference_can_follow(self) -> Self:
+        if self.reference_sync is not None and (self.method != "full" or self.precompute_reference):
+            raise ValueError(
+                "reference_sync needs a frozen copy that can change: method: full, without "
+                "precompute_reference"
+            )
         return self

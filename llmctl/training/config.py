@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig
-from transformers import BitsAndBytesConfig
-from trl.trainer.dpo_config import DPOConfig
+from transformers import BitsAndBytesConfig, TrainingArguments
 from trl.trainer.sft_config import SFTConfig
 
 from llmctl.errors import MissingError
-from llmctl.schema.dpo import DpoRecipe
 from llmctl.schema.parts import Lora
 from llmctl.schema.sft import SftRecipe
 from llmctl.schema.training import TrainingRecipe
@@ -77,8 +75,8 @@ def schedule_options(recipe: TrainingRecipe, steps: int) -> dict[str, float]:
     return {}
 
 
-def _arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
-    """What SFTConfig and DPOConfig share; `folder` takes the checkpoints."""
+def arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
+    """What TRL's configs share; `folder` takes the checkpoints."""
     precision = precision_of(recipe)
     return {
         "output_dir": str(folder),
@@ -116,24 +114,24 @@ def _arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
     }
 
 
-Config = TypeVar("Config", SFTConfig, DPOConfig)
+Config = TypeVar("Config", bound=TrainingArguments)
 
 
-def _made(kind: type[Config], **arguments: Any) -> Config:
+def made(kind: type[Config], **settings: Any) -> Config:
     """A TRL config without the warning about a name that TRL itself passes on to transformers."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
-        return kind(**arguments)
+        return kind(**settings)
 
 
 def sft_config(recipe: SftRecipe, folder: Path) -> SFTConfig:
     """The trainer's settings for an sft recipe."""
-    arguments = _arguments(recipe, folder)
+    shared = arguments(recipe, folder)
     if recipe.padding_free:
-        arguments["max_length"] = None  # TRL wants to be told that no row is too long
-    return _made(
+        shared["max_length"] = None  # TRL wants to be told that no row is too long
+    return made(
         SFTConfig,
-        **arguments,
+        **shared,
         padding_free=recipe.padding_free,
         packing=recipe.packing,
         packing_strategy="bfd",  # whole rows only: none is cut to fill a pack
@@ -146,7 +144,7 @@ ENCODER_SKIPS = ("max_length", "gradient_checkpointing")
 
 def encoder_arguments(recipe: SftRecipe, folder: Path) -> dict[str, Any]:
     """What the trainers of embedding models, rerankers and classifiers share."""
-    found = _arguments(recipe, folder)
+    found = arguments(recipe, folder)
     return {key: value for key, value in found.items() if key not in ENCODER_SKIPS}
 
 
@@ -174,18 +172,6 @@ def reranker_config(recipe: SftRecipe, folder: Path) -> CrossEncoderTrainingArgu
 
     return CrossEncoderTrainingArguments(
         **encoder_arguments(recipe, folder), batch_sampler=BatchSamplers.NO_DUPLICATES
-    )
-
-
-def dpo_config(recipe: DpoRecipe, folder: Path) -> DPOConfig:
-    """The trainer's settings for a dpo recipe."""
-    return _made(
-        DPOConfig,
-        **_arguments(recipe, folder),
-        loss_type=[recipe.loss],
-        beta=recipe.beta,
-        label_smoothing=recipe.label_smoothing,
-        precompute_ref_log_probs=recipe.precompute_reference,
     )
 
 

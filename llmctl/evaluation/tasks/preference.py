@@ -33,13 +33,13 @@ class PreferenceTask(Task):
 
     def score(self, session: Any, items: Sequence[Item], work: Path) -> Iterator[Scored]:
         """1 where the chosen answer is the likelier one, else 0."""
-        from llmctl.training import preference
+        from llmctl.training import pair_checks, preference
 
+        pair_checks.refuse([(item.where, item.data) for item in items], pair_checks.pair_faults)
         for item in items:
-            preference.check(item.data, item.where)
             pair = preference.tokens_of(session.tokenizer, item.data, item.where)
             wrong = too_long(session, pair.longest)
-            if wrong or preference.same(item.data):
+            if wrong or pair_checks.same(item.data):
                 yield Scored(unmeasured=wrong or "both answers are the same text")
                 continue
             answers = [pair.chosen, pair.rejected]

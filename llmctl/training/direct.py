@@ -1,0 +1,140 @@
+"""Preferences straight into the model (DPO and its family), measured before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmctl import modelref, ui
+from llmctl.artifact import Artifact
+from llmctl.schema.dpo import DpoRecipe
+from llmctl.training import (
+    adapters,
+    data,
+    direct_trainers,
+    loop,
+    measure,
+    model,
+    preference,
+    preference_rows,
+    report,
+    samples,
+    swapped,
+    vocabulary,
+)
+from llmctl.training import xray as show
+from llmctl.training.measure import Mean
+from llmctl.training.preference_rows import Prepared
+
+
+def align(recipe: DpoRecipe, artifact: Artifact) -> None:
+    """Train the recipe's model on its preferences; write it with its figures."""
+    source = modelref.hf_folder(recipe.model)
+    vocabulary.check_identity(recipe, source, artifact)
+    words = vocabulary.of(recipe, source)
+    tokenizer = words.tokenizer
+    found = preference_rows.read(recipe, artifact, tokenizer)
+    pieces = xray(tokenizer, found)
+    probe = first(found)
+
+    policy = adapters.policy(recipe, source, words, artifact)
+    kept = artifact.scratch / "before.json"
+    before = measure.remembered(kept) or measure.remember(
+        kept, _measured(policy, found, "preference before")
+    )
+    if recipe.checks.likelihood and not found.labelled:
+        warning = swapped.warn_by_likelihood(found, before)
+        if warning:
+            ui.warn(warning)
+    labelled = found.labelled or preference_rows.unpaired(found.train)
+    written = samples.Written(artifact, tokenizer, recipe.samples, answered(found))
+    written.write(policy, 0)
+    good, beta = [each.good for each in found.held_labelled], recipe.beta
+
+    def build(each: DpoRecipe, base: Any) -> Any:
+        return direct_trainers.build(each, artifact.scratch, base, words, found.train, labelled)
+
+    def on_the_way(each: Any, step: int) -> dict[str, float]:
+        written.write(each, step)
+        return preference.eval_loss(before, _measured(each, found, "held-out rows"), good, beta)
+
+    trainer, steps = loop.run(
+        recipe,
+        artifact,
+        policy,
+        load=lambda: adapters.policy(recipe, source, words, artifact),
+        build=build,
+        evaluate=on_the_way if before else None,
+    )
+    tuned = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    tuned, form = adapters.finished(tuned, words, recipe, artifact, probe)
+    after = _measured(tuned, found, "preference after")
+    model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
+    compare(artifact, found, before, after, recipe.beta)
+    step = trainer.state.global_step
+    written.write(tuned, step, again=True)
+    texts = written.publish(step)
+    report.write(f"dpo: {recipe.model}", artifact, steps, pieces, texts, recipe)
+
+
+def first(found: Prepared) -> list[int]:
+    """The first row's tokens, prompt and (better) answer."""
+    if found.train:
+        return found.train[0].prompt + found.train[0].chosen
+    return found.labelled[0].prompt + found.labelled[0].answer
+
+
+def answered(found: Prepared) -> list[data.Tokens]:
+    """The held-out rows with their (better) answers, for the samples."""
+    rows = [(each.id, each.prompt, each.chosen) for each in found.held]
+    rows += [(each.id, each.prompt, each.answer) for each in found.held_labelled]
+    return [
+        data.Tokens(name, [*prompt, *answer], [False] * len(prompt) + [True] * len(answer), [])
+        for name, prompt, answer in rows
+    ]
+
+
+def xray(tokenizer: Any, found: Prepared) -> list[tuple[str, str]]:
+    """Show the first row's answer in its prompt; returns the coloured pieces."""
+    ids = first(found)
+    pair = bool(found.train)
+    row = found.train[0] if pair else found.labelled[0]
+    answer = len(ids) - len(row.prompt)
+    texts = [tokenizer.decode([token]) for token in ids]
+    trained = [False] * len(row.prompt) + [True] * answer
+    return show.show([data.Tokens(row.id, ids, trained, texts)], set(tokenizer.all_special_ids))
+
+
+def _measured(policy: Any, found: Prepared, label: str) -> Any:
+    """Log-probabilities of the held-out answers: of pairs, or of labelled answers."""
+    if found.labelled:
+        return preference.answer_scores(policy, found.held_labelled, label)
+    return preference.scores(policy, found.held, label)
+
+
+def compare(artifact: Artifact, found: Prepared, before: Any, after: Any, beta: float) -> None:
+    """How often the better answer is preferred, before and after, on the held-out rows."""
+    if len(after) < 2:
+        ui.warn("fewer than two held-out rows: the effect of the training was not measured")
+        artifact.summary.append(("preference", "not measured"))
+        return
+    good = [each.good for each in found.held_labelled]
+    if found.labelled:
+        result = preference.compare_labelled(before, after, good, beta)
+    else:
+        result = preference.compare(before, after, beta)
+    noted(artifact, result)
+    artifact.metrics["eval_rows"] = len(after)
+    change = result.get("preference_diff")
+    if change is None:
+        rewards = result["reward_accuracy"]
+        change = Mean(rewards.value - 0.5, rewards.error, rewards.n)
+    if change.value < 2 * change.error or change.value <= 0:
+        ui.warn(f"the better answers are not preferred more often beyond the error: {change}")
+
+
+def noted(artifact: Artifact, found: dict[str, Mean]) -> None:
+    """Means with their errors into the manifest's metrics and the summary."""
+    for name, value in found.items():
+        artifact.metrics[name] = value.value
+        artifact.metrics[f"{name}_se"] = value.error
+    artifact.summary += [(name.replace("_", " "), str(value)) for name, value in found.items()]
