@@ -51,8 +51,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 recipes_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+prompts_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 lineage_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes", help="The bundled recipes.")
+app.add_typer(prompts_app, name="prompts", help="The prompt templates of builders.")
 app.add_typer(lineage_app, name="lineage", help="The chain of artifacts behind an artifact.")
 
 
@@ -345,6 +347,43 @@ def recipes_copy(
         from llmctl import bundled, ui
 
         ui.result(str(bundled.copy(name, target, force=force)))
+
+
+@prompts_app.command("list")
+def prompts_list(debug: Debug = False) -> None:
+    """List the templates: name, what each is for, its variables."""
+    with reporting(debug=debug):
+        from llmctl.generation import prompts
+
+        prompts.show_list()
+
+
+@prompts_app.command("show")
+def prompts_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="For example qa.")],
+    debug: Debug = False,
+) -> None:
+    """Print a template."""
+    with reporting(debug=debug):
+        from llmctl import ui
+        from llmctl.generation import prompts
+
+        ui.result(prompts.find(name).text.rstrip("\n"))
+
+
+@prompts_app.command("copy")
+def prompts_copy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="For example qa.")],
+    target: Annotated[Path, typer.Argument(help="File or folder to write to.")] = Path("."),
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Copy a template for editing; point a builder's `prompt` to it."""
+    with reporting(debug=debug):
+        from llmctl import ui
+        from llmctl.generation import prompts
+
+        ui.result(str(prompts.copy(name, target, force=force)))
 
 
 @app.command()

@@ -41,6 +41,17 @@ def console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Show warnings and errors only, inside."""
+    before = dict(_state)
+    configure(quiet=True)
+    try:
+        yield
+    finally:
+        _state.update(before)
+
+
 def _plain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 

@@ -8,16 +8,22 @@ import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
+from llmctl.generation.spending import CallError, Spending, current
 from llmctl.plugins import Backend
 
 Messages = Sequence[dict[str, str]]
+T = TypeVar("T")
+R = TypeVar("R")
+AHEAD = 32
+"""Items per thread that are worked on before the first of them is read."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     stop: Sequence[str] = field(default_factory=tuple)
+    penalty: float = 0.0
+    """OpenAI's `frequency_penalty`: above 0, a token is less likely the more often it came."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,13 @@ class Session(ABC):
     """Calls that may run at once."""
     name: str = ""
     """What the cache knows the model by: its digest where there is one."""
+    weights: str = ""
+    """sha256 of a local model's file or folder."""
+    price: Mapping[str, float] = MappingProxyType({})
+    """Per million tokens, `input` and `output`; empty where a call costs nothing."""
     cache: ReplyCache | None = None
+    spending: Spending | None = None
+    """The account of the run, which may refuse a call."""
 
     @abstractmethod
     def answer(self, request: Request) -> Reply:
@@ -65,28 +79,65 @@ class Session(ABC):
         if self.concurrency == 1:
             yield from map(self._cached, requests)
             return
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            waiting: deque[Future[Reply]] = deque()
-            for request in requests:
-                waiting.append(pool.submit(self._cached, request))
-                if len(waiting) >= 2 * self.concurrency:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        yield from in_order(self._cached, requests, self.concurrency, self.close)
 
     def logprobs(self, pairs: Sequence[tuple[str, str]]) -> list[list[float]]:
         """Log-probabilities (nats) of each token of each (context, continuation)."""
         raise NotImplementedError(f"{type(self).__name__} gives no log-probabilities of a prompt")
 
+    def close(self) -> None:  # noqa: B027 - most have nothing that waits
+        """No more calls are wanted: those that wait for another try give up."""
+
     def _cached(self, request: Request) -> Reply:
         if self.cache is None:
-            return self.answer(request)
+            return self._charged(request)
         key = self.cache.key(self.name, request)
         found = self.cache.get(key)
         if found is None:
-            found = self.answer(request)
+            found = self._charged(request)
             self.cache.put(key, found)
+        elif self.spending is not None:
+            self.spending.add(found, self.price)
         return found
+
+    def _charged(self, request: Request) -> Reply:
+        if self.spending is None:
+            return self.answer(request)
+        self.spending.admit()
+        try:
+            found = self.answer(request)
+        except CallError as error:
+            self.spending.fail(error)
+            raise
+        self.spending.add(found, self.price)
+        return found
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], threads: int, stop: Callable[[], None]
+) -> Iterator[R]:
+    """`work` of each item in the order of the items, by so many threads.
+
+    When the reader leaves or an item raises, `stop` is called, what runs is waited for and what has
+    not begun is not begun.
+    """
+    if threads == 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= AHEAD * threads:  # one slow call does not stop the others
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BaseException:
+        stop()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class ReplyCache:
@@ -94,8 +145,12 @@ class ReplyCache:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database = sqlite3.connect(
+            path, timeout=60, check_same_thread=False, isolation_level=None
+        )
         self._database.execute("PRAGMA journal_mode=WAL")
+        # a commit survives the end of the process without waiting for the disk
+        self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT)"
         )
@@ -136,9 +191,11 @@ class Engine(Backend):
     def _open(self, cache: Path | None) -> Iterator[Session]:
         with self.start() as session:
             session.cache = ReplyCache(cache) if cache else None
+            session.spending = current()
             try:
                 yield session
             finally:
+                session.close()
                 if session.cache is not None:
                     session.cache.close()
 

@@ -65,7 +65,8 @@ class LlamaCppEngine(Engine):
             with httpx.Client(timeout=600, limits=limits, headers=headers) as client:
                 session = HttpSession(client, f"{address}/v1", "local", retries=1)
                 session.concurrency = self.parallel
-                session.name = f"{digest.of_file(file)}:{self.context}"
+                session.weights = digest.of_file(file)
+                session.name = f"{session.weights}:{self.context}"
                 session.headers = headers
                 yield session
 

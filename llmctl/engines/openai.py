@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
 from pydantic import Field
 
+from llmctl.engines._pace import Pace
 from llmctl.engines.base import Engine, Reply, Request, Session
 from llmctl.errors import LlmctlError, MissingError
+from llmctl.generation.spending import CallError
+from llmctl.schema.parts import Price
 
-RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+TOO_MANY = 429
+REFUSED = {401, 403, 404}
+"""No call will do better: the key or the address is wrong."""
+LONGEST_PAUSE = 30.0
+PATIENCE = 600.0
+"""Seconds during which a 429 is tried again, however often it comes."""
 
 
 class OpenAIEngine(Engine):
@@ -29,7 +42,10 @@ class OpenAIEngine(Engine):
     )
     concurrency: int = Field(8, ge=1, le=256, description="Calls at once.")
     timeout: float = Field(120.0, gt=0, description="Seconds until a call is given up.")
-    retries: int = Field(6, ge=0, le=20, description="Further tries of a call that failed.")
+    retries: int = Field(
+        6, ge=0, le=20, description="Further tries of a failed call; a 429 does not use them up."
+    )
+    price: Price = Field(default_factory=dict)
 
     def key(self) -> str | None:
         """The API key, from the environment."""
@@ -51,6 +67,8 @@ class OpenAIEngine(Engine):
         with httpx.Client(timeout=self.timeout, limits=limits, headers=headers) as client:
             session = HttpSession(client, self.base_url.rstrip("/"), self.model, self.retries)
             session.concurrency = self.concurrency
+            session.pace = Pace(self.concurrency)
+            session.price = {str(name): each for name, each in self.price.items()}
             session.headers = headers
             yield session
 
@@ -65,9 +83,15 @@ class HttpSession(Session):
         self.retries = retries
         self.name = f"{base_url}#{model}"
         self.headers: Mapping[str, str] = {}
+        self.pace = Pace(1 << 20)
+        self._closing = threading.Event()
+
+    def close(self) -> None:
+        """See Session."""
+        self._closing.set()
 
     def answer(self, request: Request) -> Reply:
-        """One completion; raises LlmctlError when the endpoint refuses or stays away."""
+        """One completion; raises CallError when the endpoint refuses it or stays away."""
         data = self._post(body_of(self.model, request))
         try:
             choice = data["choices"][0]
@@ -79,30 +103,63 @@ class HttpSession(Session):
                 choice.get("finish_reason") or "stop",
             )
         except (KeyError, IndexError, TypeError):
-            raise LlmctlError(f"{self.base_url}: the answer is not a chat completion") from None
+            raise CallError(f"{self.base_url}: the answer is not a chat completion") from None
 
     def _post(self, body: dict[str, Any]) -> Any:
+        """The answer's JSON; failures that may pass are tried again after a growing pause."""
         import httpx
 
-        problem = ""
-        for attempt in range(self.retries + 1):
-            pause = 0.0
+        content = json.dumps(body, ensure_ascii=False).encode()
+        headers = {
+            "Content-Type": "application/json",
+            # a gateway that knows the header charges a repeated call only once
+            "Idempotency-Key": hashlib.sha256(content).hexdigest(),
+        }
+        problem, tried, began = "", 0, time.monotonic()
+        while not self._closing.is_set():
+            after, throttled = 0.0, False
             try:
-                response = self.client.post(f"{self.base_url}/chat/completions", json=body)
+                with self.pace.slot():
+                    response = self.client.post(
+                        f"{self.base_url}/chat/completions", content=content, headers=headers
+                    )
                 if response.status_code == 200:
-                    return response.json()
-                problem = f"HTTP {response.status_code} {response.text[:200]}"
+                    found = response.json()
+                    self.pace.answered()
+                    return found
+                problem = f"HTTP {response.status_code} {response.text[:200]}".strip()
+                if response.status_code in REFUSED:
+                    raise LlmctlError(f"{self.base_url}: {problem}")
                 if response.status_code not in RETRIED:
                     break
-                after = response.headers.get("retry-after", "")
-                pause = float(after) if after.replace(".", "", 1).isdigit() else 0.0
+                after = retry_after(response.headers.get("retry-after", ""))
+                throttled = response.status_code == TOO_MANY
             except httpx.TransportError as error:
                 problem = type(error).__name__
             except ValueError:
                 problem = "an answer that is not JSON"
-            if attempt < self.retries:
-                time.sleep(max(pause, min(30.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)))
-        raise LlmctlError(f"{self.base_url}: {problem}")
+            if throttled and self.retries and time.monotonic() - began < PATIENCE:
+                self.pace.refused(after)
+                self._closing.wait(max(after, 0.1 * random.uniform(0.5, 1.5)))
+                continue
+            tried += 1
+            if tried > self.retries:
+                break
+            pause = min(LONGEST_PAUSE, 0.5 * 2 ** (tried - 1)) * random.uniform(0.5, 1.0)
+            self._closing.wait(max(after, pause))
+        raise CallError(f"{self.base_url}: {problem or 'the run is ending'}")
+
+
+def retry_after(header: str) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 without a meaning."""
+    try:
+        return min(PATIENCE, max(0.0, float(header)))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def body_of(model: str, request: Request) -> dict[str, Any]:
@@ -114,6 +171,8 @@ def body_of(model: str, request: Request) -> dict[str, Any]:
         "temperature": request.temperature,
         "seed": request.seed,
     }
+    if request.penalty:
+        body["frequency_penalty"] = request.penalty
     if request.stop:
         body["stop"] = list(request.stop)
     if request.schema is not None:

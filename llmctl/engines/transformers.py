@@ -11,6 +11,7 @@ from pydantic import Field
 
 from llmctl.engines.base import Engine, Reply, Request, Session
 from llmctl.errors import LlmctlError
+from llmctl.generation.spending import CallError
 from llmctl.schema.parts import ModelRef
 
 
@@ -51,7 +52,8 @@ class TransformersEngine(Engine):
             tokenizer = AutoTokenizer.from_pretrained(folder)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=options["dtype"])
         session = TransformersSession(model.to(options["device"]).eval(), tokenizer, self.context)
-        session.name = f"{digest.of_path(folder)}:{options['dtype']}"
+        session.weights = digest.of_path(folder)
+        session.name = f"{session.weights}:{options['dtype']}"
         yield session
 
 
@@ -74,7 +76,7 @@ class TransformersSession(Session):
         )  # fmt: skip
         ids = encoded["input_ids"]
         if ids.shape[1] + 1 > self.context:
-            raise LlmctlError(
+            raise CallError(
                 f"the prompt has {ids.shape[1]} tokens, the context {self.context}; shorten it"
             )
         return ids.to(self.model.device)

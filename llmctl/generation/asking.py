@@ -1,16 +1,16 @@
-"""How a run asks models for rows: one cache and one count of calls for all of its steps."""
+"""How a run asks models for rows: replies in a form, repaired once, or refused with a reason."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llmctl.generation.forms import problem
+from llmctl.generation.prompts import Prompt, bundled
+from llmctl.generation.spending import CallError, Spending, charged
 from llmctl.records import Dropped
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item", bound=Mapping[str, Any])
 Result = TypeVar("Result")
+CUT_OFF_PENALTY = 0.5
+"""`frequency_penalty` of the second try of a reply that did not end."""
 
 
 class Refused(Exception):  # noqa: N818 - it is the reason of a dropped row, not a failure
@@ -32,33 +34,28 @@ class Refused(Exception):  # noqa: N818 - it is the reason of a dropped row, not
 class Asking:
     """What all steps of a run share when they ask models."""
 
-    def __init__(self, cache: Path | None = None) -> None:
+    def __init__(self, cache: Path | None = None, spending: Spending | None = None) -> None:
         self.cache = cache
-        self.counts: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self.spending = spending or Spending()
+        self.prompts: dict[str, str] = {}
+        """Version -> sha256 of every template that was used."""
 
     @contextmanager
     def open(self, engine: Engine) -> Iterator[Asker]:
         """Start an engine for one step."""
-        with engine.open(self.cache) as session:
-            yield Asker(self, session)
-
-    def count(self, reply: Reply) -> None:
-        """Add one reply to the counts."""
-        with self._lock:
-            self.counts.update(
-                calls=1,
-                cached_calls=int(reply.cached),
-                prompt_tokens=reply.prompt_tokens,
-                completion_tokens=reply.completion_tokens,
-            )
+        with charged(self.spending), engine.open(self.cache) as session:
+            yield Asker(self, engine, session)
 
 
 class Asker:
     """One engine that one step asks."""
 
-    def __init__(self, asking: Asking, session: Session) -> None:
+    repairs = 1
+    """How often a reply out of form is asked for again."""
+
+    def __init__(self, asking: Asking, engine: Engine, session: Session) -> None:
         self.asking = asking
+        self.engine = engine
         self.session = session
 
     def ask(
@@ -67,20 +64,31 @@ class Asker:
         schema: dict[str, Any] | None = None,
         **options: Any,
     ) -> Any:
-        """The reply: parsed when there is a schema, else its text; raises Refused.
+        """The reply: parsed and checked when there is a schema, else its text; raises Refused.
 
         `options` are the other fields of Request. Safe to call from several threads.
         """
-        reply = self.session.chat(messages, schema=schema, **options)
-        self.asking.count(reply)
-        if schema is None:
-            return reply.text
-        if reply.finish_reason == "length":
-            raise Refused("reply_cut_off", f"{reply.completion_tokens} tokens")
         try:
-            return json.loads(reply.text)
-        except ValueError as error:
-            raise Refused("reply_not_in_form", str(error)) from None
+            reply = self.session.chat(messages, schema=schema, **options)
+        except CallError as error:
+            raise Refused("call_failed", str(error)) from None
+        try:
+            return checked(reply, schema)
+        except Refused as first:
+            refused = first
+        for _ in range(self.repairs):
+            self.asking.spending.note("repairs")
+            more, changed = repair(reply, refused)
+            try:
+                reply = self.session.chat(
+                    [*messages, *more], schema=schema, **{**options, **changed}
+                )
+                return checked(reply, schema)
+            except CallError:  # as when the longer conversation does not fit: the reason stays
+                break
+            except Refused as again:
+                refused = again
+        raise refused
 
     def each(
         self, items: Sequence[Item], work: Callable[[Item], Iterable[Result]], label: str
@@ -91,6 +99,7 @@ class Asker:
         becomes a Dropped with the item's `id`; anything else ends the run.
         """
         from llmctl import ui
+        from llmctl.engines.base import in_order
 
         def worked(item: Item) -> list[Result | Dropped]:
             try:
@@ -98,27 +107,78 @@ class Asker:
             except Refused as refused:
                 return [Dropped(str(item["id"]), refused.reason, refused.detail)]
 
+        spending = self.asking.spending
         with ui.progress(label, len(items)) as advance:
-            for results in in_order(items, worked, self.session.concurrency):
+            for results in in_order(worked, items, self.session.concurrency, self.session.close):
                 yield from results
-                advance()
+                advance(1, spending.told())
 
 
-def in_order(
-    items: Iterable[Item], work: Callable[[Item], list[Result]], threads: int
-) -> Iterator[list[Result]]:
-    """`work` of each item in the order of the items, by so many threads."""
-    if threads == 1:
-        yield from map(work, items)
-        return
-    pool = ThreadPoolExecutor(threads)
+def checked(reply: Reply, schema: dict[str, Any] | None) -> Any:
+    """A reply as a value of the form that was asked for; raises Refused."""
+    if reply.finish_reason == "length":
+        raise Refused("reply_cut_off", f"{reply.completion_tokens} tokens")
+    if schema is None:
+        if not reply.text.strip():
+            raise Refused("reply_empty")
+        return reply.text.strip()
     try:
-        waiting: deque[Future[list[Result]]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= 32 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        value = json.loads(reply.text)
+    except ValueError as error:
+        raise Refused("reply_not_in_form", f"not JSON: {error}") from None
+    wrong = problem(value, schema)
+    if wrong:
+        raise Refused("reply_not_in_form", wrong)
+    return value
+
+
+def repair(reply: Reply, refused: Refused) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    """The turns, and the options, that ask for a reply once more."""
+    if refused.reason == "reply_cut_off":
+        # most often it repeats itself; showing it the half reply would make that likelier
+        return [], {"penalty": CUT_OFF_PENALTY}
+    return [
+        {"role": "assistant", "content": reply.text[:4000]},
+        *bundled("repair").messages("again", problem=refused.detail or refused.reason),
+    ], {}
+
+
+class Writer:
+    """An engine with a prompt template and its parameters: what a builder writes with."""
+
+    def __init__(self, asker: Asker, prompt: Prompt, options: Mapping[str, Any]) -> None:
+        self.asker = asker
+        self.prompt = prompt
+        self.options = dict(options)
+        asker.asking.prompts[prompt.version] = prompt.digest
+
+    def write(
+        self,
+        block: str,
+        schema: dict[str, Any] | None = None,
+        *,
+        sample: int = 0,
+        **variables: Any,
+    ) -> Any:
+        """What the model says to a block of the template; raises Refused.
+
+        `sample` numbers several answers to the same prompt.
+        """
+        options = {**self.options, "seed": self.options["seed"] + sample}
+        return self.asker.ask(self.prompt.messages(block, **variables), schema, **options)
+
+    def each(
+        self, items: Sequence[Item], work: Callable[[Item], Iterable[Result]], label: str
+    ) -> Iterator[Result | Dropped]:
+        """See Asker."""
+        return self.asker.each(items, work, label)
+
+    def generator(self) -> dict[str, Any]:
+        """Who wrote: for the `meta` of rows."""
+        engine = self.asker.engine
+        found: dict[str, Any] = {"engine": engine.kind, "model": getattr(engine, "model", "")}
+        if getattr(engine, "base_url", ""):
+            found["base_url"] = getattr(engine, "base_url", "")
+        if self.asker.session.weights:
+            found["weights"] = self.asker.session.weights[:16]
+        return {**found, "prompt": self.prompt.version, **self.options}

@@ -75,6 +75,19 @@ class BuildDatasetRecipe(Recipe):
         None, description="Model in whose tokens the report counts lengths; none counts words."
     )
 
+    max_failures: float = Field(
+        0.05, ge=0, le=1, description="Share of the calls of models that may fail for good."
+    )
+    max_calls: int | None = Field(
+        None, ge=1, description="Calls of models in one run; answers from the cache are free."
+    )
+    max_cost: float | None = Field(
+        None, gt=0, description="Money for models in one run, by the engines' `price`."
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, description="Minutes of one run after which no model is called."
+    )
+
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
         """Each builder gets the form that it works on, and all rows have one form at the end."""
@@ -112,6 +125,18 @@ class BuildDatasetRecipe(Recipe):
             return {"source": self.source}
         return {f"source.{number}": each for number, each in enumerate(self.source)}
 
+    def sources(self) -> list[Path]:
+        """The files and folders of `source`."""
+        return [self.source] if isinstance(self.source, Path) else self.source
+
+    def estimate(self) -> dict[str, str]:
+        """What the builders would ask of models."""
+        if not any(hasattr(each, "engine") for each in self.builders):
+            return {}
+        from llmctl.generation.rehearsal import estimate
+
+        return estimate(self)
+
     def source_name(self) -> str:
         """The source as messages name it."""
         return ", ".join(map(str, self.source_inputs().values()))
@@ -129,3 +154,11 @@ class BuildDatasetRecipe(Recipe):
         if self.tokenizer is not None:
             found["tokenizer"] = self.tokenizer
         return found
+
+    def revisions(self) -> dict[str, str]:
+        """The versions of the prompts that come with llmctl."""
+        return {
+            f"builders.{number}.{name}": version
+            for number, builder in enumerate(self.builders)
+            for name, version in builder.revisions().items()
+        }

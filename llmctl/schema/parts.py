@@ -20,6 +20,14 @@ ModelRef = Annotated[
 ]
 
 
+Price = Annotated[
+    dict[Literal["input", "output"], Annotated[float, Field(ge=0)]],
+    Field(
+        description="What is charged per million tokens, in any currency: {input: 0.5, output: 2}."
+    ),
+]
+
+
 class Lora(Part):
     """A low-rank adapter (Hu et al. 2021): W + alpha/r * B A, with only A and B trained."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
-from llmctl import ui
+from llmctl import digest, ui
 from llmctl.artifact import Artifact
 from llmctl.data import dataset_report, judging, lengths
 from llmctl.data.builders.base import Builder
@@ -23,6 +24,7 @@ from llmctl.data.material import (
 )
 from llmctl.errors import InputError
 from llmctl.generation.asking import Asking
+from llmctl.generation.spending import Spending, charged
 from llmctl.records import Dropped, flat, form_of, row_id
 from llmctl.schema.build_dataset import BuildDatasetRecipe, Split
 
@@ -37,7 +39,8 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     far and gives rows; what leaves goes to `dropped` with its reason.
     """
     dropped: list[Dropped] = []
-    asking = Asking(artifact.scratch / "replies.sqlite")
+    spending = spending_of(recipe)
+    asking = Asking(replies_file(artifact), spending)
     sources = [artifact.input(key) for key in recipe.source_inputs()]
     gathered = Gathered(dropped=dropped)
     material = gather(sources, recipe.seed, asking, recipe.format, gathered)
@@ -45,7 +48,9 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     made = built(recipe, material, dropped)
     kept = collected(_filtered(recipe, collected(fit(made), dropped)), dropped)
     judged: list[judging.Judged] = []
-    kept = collected(judging.judged(recipe.judges, kept, asking.cache, judged), dropped)
+    with charged(spending):
+        kept = collected(judging.judged(recipe.judges, kept, asking.cache, judged), dropped)
+    spending.check()
     for selector in recipe.select:
         kept = collected(selector.select(kept, recipe.seed), dropped)
     if not kept:
@@ -55,7 +60,7 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
         artifact.write_jsonl(f"{name}.jsonl", each)
     artifact.write_jsonl("dropped.jsonl", map(asdict, dropped))
     artifact.dropped.update(Counter(each.reason for each in dropped))
-    artifact.metrics.update(made=len(made), kept=len(kept), **asking.counts)
+    artifact.metrics.update(made=len(made), kept=len(kept), **spending.counts)
     artifact.metrics.update({f"rows_{name}": len(each) for name, each in parts.items()})
     if judged:
         artifact.metrics["judges"] = judging.metrics(judged)
@@ -70,9 +75,25 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     artifact.summary.append(("rows", counts))
     if dropped:
         artifact.summary.append(("dropped", _reasons(dropped)))
-    if asking.counts["calls"]:
-        calls, tokens = asking.counts["calls"], asking.counts["completion_tokens"]
-        artifact.summary.append(("engine", f"{calls} calls, {tokens} tokens written"))
+    if spending.counts:
+        artifact.extra["prompts"] = asking.prompts
+        artifact.metrics["cost"] = round(spending.cost, 6)
+        artifact.summary.append(("engine", spending.told()))
+
+
+def spending_of(recipe: BuildDatasetRecipe) -> Spending:
+    """The account of one run, with the recipe's limits."""
+    return Spending(recipe.max_cost, recipe.max_calls, recipe.max_minutes, recipe.max_failures)
+
+
+def replies_file(artifact: Artifact) -> Path:
+    """Where replies of models are kept: for all runs, so that an edited recipe repeats no call."""
+    folder = digest.cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        folder = artifact.scratch
+    return folder / "replies.sqlite"
 
 
 def splits(recipe: BuildDatasetRecipe, kept: list[Row]) -> dict[str, list[Row]]:

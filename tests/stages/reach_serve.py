@@ -193,4 +193,5 @@ ROWS: dict[str, Any] = {
     f"{OPENAI}.concurrency": (3, lambda b: b.session().concurrency),
     f"{OPENAI}.timeout": (4.5, lambda b: b.session().client.timeout.read),
     f"{OPENAI}.retries": (1, lambda b: b.session().retries),
+    f"{OPENAI}.price": ({"input": 2.0}, lambda b: dict(b.session().price)),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,19 @@ from hypothesis import strategies as st
 from llmctl import rows
 from llmctl.artifact import read_manifest
 from llmctl.data.sections import sections
-from llmctl.errors import InputError, RecipeError
+from llmctl.errors import InputError, LlmctlError, RecipeError
 from llmctl.runner import Options, run
-from llmctl.schema.build_dataset import Split
+from llmctl.schema.build_dataset import BuildDatasetRecipe, Split
 from llmctl.stages.build_dataset import divide, group_of
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 WORDS = "the pump moves warm water through every room and stops when it is night outside"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies of models are kept for all runs: each test begins without any."""
+    monkeypatch.setenv("LLMCTL_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -275,6 +282,90 @@ def test_rows_of_one_conversation_stay_together(questions: list[str], by_field: 
 def test_a_group_that_no_row_has_is_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(InputError, match=r"split.group_by: row \w+ has no field 'talk'"):
         build(tmp_path, source=str(source), builders=["sections"], split={"group_by": "talk"})
+
+
+def test_a_limit_stops_and_the_next_run_goes_on(tmp_path: Path, source: Path) -> None:
+    qa = {"kind": "qa", "engine": "echo", "pairs": 1}
+    keys = {"source": str(source), "builders": [qa], "filters": []}
+    for _ in range(2):
+        with pytest.raises(LlmctlError, match=r"max_calls 3 is reached .*run again to continue"):
+            build(tmp_path, **keys, max_calls=3)
+        assert not (tmp_path / "out").exists()
+    manifest = read_manifest(build(tmp_path, **keys, max_calls=3))
+    assert manifest is not None and manifest["metrics"]["cached_calls"] == 6
+    assert manifest["metrics"]["calls"] == 8
+    [version] = manifest["extra"]["prompts"]
+    assert version.startswith("qa@") and manifest["extra"]["prompts"][version][:8] in version
+
+
+def test_an_edited_recipe_repeats_no_call(tmp_path: Path, source: Path) -> None:
+    """Other filters, another chunk: only what was never asked is asked."""
+    qa = {"kind": "qa", "engine": "echo", "pairs": 1, "max_chunks": 5}
+    build(tmp_path, source=str(source), builders=[qa], filters=[])
+    manifest = read_manifest(
+        build(tmp_path, source=str(source), builders=[{**qa, "max_chunks": 7}])
+    )
+    assert manifest is not None
+    assert manifest["metrics"]["calls"] == 7 and manifest["metrics"]["cached_calls"] == 5
+
+
+def test_the_plan_tells_calls_tokens_and_cost(tmp_path: Path, source: Path) -> None:
+    """As many calls as the run makes, also of steps that follow a reply; nothing is asked."""
+    remote = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1",
+              "price": {"input": 1000.0, "output": 2000.0}}  # fmt: skip
+    steps = [{"kind": "qa", "pairs": 2}, {"kind": "multi_turn"}]
+
+    def recipe(engine: Any) -> Any:
+        builders = [{**each, "engine": engine, "max_tokens": 100} for each in steps]
+        keys = {"stage": "build-dataset", "out": "out", "source": str(source)}
+        return BuildDatasetRecipe.model_validate({**keys, "builders": builders})
+
+    told = recipe(remote).estimate()
+    assert told["calls"].startswith("about 40 of the builders, without repairs, for 16 rows")
+    assert told["tokens"].endswith("at most 4,000 of replies")
+    words = re.search(r"about ([\d,]+) of prompts", told["tokens"])
+    assert words is not None
+    prompts = int(words[1].replace(",", ""))
+    assert told["cost"] == f"at most about {(prompts * 1000 + 4000 * 2000) / 1e6:.4g}"
+    builders = [{**each, "engine": "echo"} for each in steps]
+    manifest = read_manifest(build(tmp_path, source=str(source), builders=builders, filters=[]))
+    assert manifest is not None and manifest["metrics"]["calls"] == 40
+    gone = recipe(remote).model_copy(update={"source": tmp_path / "gone"})
+    assert gone.estimate()["calls"].startswith("cannot be told: ")
+
+
+def test_a_template_is_an_input(tmp_path: Path, source: Path) -> None:
+    mine = tmp_path / "mine.jinja"
+    mine.write_text("{% block pairs %}Ask about {{ text }}{% endblock %}")
+    qa = {"kind": "qa", "engine": "echo", "pairs": 1, "prompt": str(mine)}
+    out = build(tmp_path, source=str(source), builders=[qa], filters=[])
+    manifest = read_manifest(out)
+    assert manifest is not None
+    assert manifest["inputs"]["builders.0.prompt"]["ref"] == str(mine)
+    row = everything(out)[0]
+    assert row["messages"][0]["content"].startswith("Ask about")
+    assert row["meta"]["generator"]["prompt"].startswith(f"{mine}@")
+    mine.write_text("{% block pairs %}Ask of {{ text }}{% endblock %}")
+    assert everything(build(tmp_path, source=str(source), builders=[qa], filters=[]))[0] != row
+    with pytest.raises(RecipeError, match=r"give a \.jinja file"):
+        build(tmp_path, source=str(source), builders=[{"kind": "evol", "engine": "echo",
+                                                       "prompt": "Make it harder."}])  # fmt: skip
+
+
+def test_builders_follow_each_other(tmp_path: Path, source: Path) -> None:
+    qa = {"kind": "qa", "engine": "echo", "pairs": 1}
+    evol = {"kind": "evol", "engine": "echo", "methods": ["breadth"]}
+    steps = ["sections", qa, {"kind": "multi_turn", "engine": "echo"}, evol]
+    found = everything(build(tmp_path, source=str(source), builders=steps, filters=[]))
+    made = [row["meta"]["builder"] for row in found]
+    assert made.count("multi_turn") == 32 and made.count("evol") == 32
+    wide = ["sections", {"kind": "evol", "engine": "echo"}, "preferences"]
+    with pytest.raises(RecipeError, match="evol makes examples, preferences makes pairs"):
+        build(tmp_path, source=str(source), builders=wide)
+    with pytest.raises(RecipeError, match="evol works on examples, raw_text makes texts"):
+        build(tmp_path, source=str(source), builders=["raw_text", evol])
+    with pytest.raises(InputError, match="evol works on examples, found no rows"):
+        build(tmp_path, source=str(source), builders=[evol])
 
 
 @example(names={"a", "b", "c", "d"}, validation=0.375, test=0.375, seed=0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from llmctl.data.material import Material, Row
 from llmctl.plugins import Backend
 from llmctl.records import Dropped
 
-__all__ = ["Builder", "Dropped", "Material", "Row", "drawn"]
+__all__ = ["Builder", "Dropped", "Material", "Row"]
 
 
 class Builder(Backend):
@@ -36,11 +36,6 @@ class Builder(Backend):
         """Field -> model reference, for the recipe's inputs."""
         return {}
 
-
-def drawn(material: Material, most: int | None) -> list[dict[str, Any]]:
-    """At most so many chunks, drawn with the seed, in their own order; None takes all."""
-    chunks = material.chunks
-    if most is None or most >= len(chunks):
-        return chunks
-    picked = material.random("chunks").sample(range(len(chunks)), most)
-    return [chunks[index] for index in sorted(picked)]
+    def revisions(self) -> dict[str, str]:
+        """Field -> version of something that is no file, for the recipe's key."""
+        return {}
