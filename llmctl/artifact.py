@@ -34,7 +34,7 @@ SCHEMA = "llmctl.manifest/v1"
 MANIFEST = "manifest.json"
 BUILDING = ".building"
 SCRATCH = "scratch"
-ABOUT = (".html", "metrics.jsonl", "table.json", "junit.xml", ".log")
+ABOUT = (".html", "README.md", "metrics.jsonl", "table.json", "junit.xml", ".log")
 """Outputs that tell about a run (times, pictures): no content for later stages."""
 
 

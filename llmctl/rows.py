@@ -19,6 +19,10 @@ READ = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 """What is read besides Parquet, each also with `.gz` behind it."""
 
 
+JSON_MARK = "llmctl"
+"""Key in the metadata of a Parquet column whose texts are JSON."""
+
+
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a file; raises InputError at the first line that is not one."""
     return (row for _, row in numbered(path))
@@ -93,10 +97,18 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         ) from None
     try:
         with ParquetFile(path) as file:
+            marked = [f.name for f in file.schema_arrow if JSON_MARK.encode() in (f.metadata or {})]
             for batch in file.iter_batches():
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():
+                    yield row if not marked else _unpacked(row, marked)
     except ArrowInvalid as error:
         raise InputError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _unpacked(row: dict[str, Any], marked: list[str]) -> dict[str, Any]:
+    """A row of an export: what was written as JSON is a value again, nulls are left out."""
+    found = {key: value for key, value in row.items() if value is not None}
+    return found | {key: json.loads(found[key]) for key in marked if key in found}
 
 
 def find(ref: Path | str, split: str = "train") -> Path:

@@ -14,6 +14,7 @@ from llmctl.data.selectors.base import Selector
 from llmctl.schema.base import Part, Recipe
 from llmctl.schema.judging import Judging
 from llmctl.schema.parts import ModelRef
+from llmctl.schema.publishing import Card, Export, Push
 
 
 class Split(Part):
@@ -71,6 +72,12 @@ class BuildDatasetRecipe(Recipe):
     split: Split = Field(
         default_factory=lambda: Split.model_validate({}), description="How rows are divided."
     )
+    card: Card = Field(
+        default_factory=lambda: Card.model_validate({}),
+        description="What README.md, the dataset card, says that the rows do not.",
+    )
+    export: Export | None = Field(None, description="A copy of the rows for other tools.")
+    push: Push | None = Field(None, description="Upload to the Hugging Face Hub.")
     tokenizer: ModelRef | None = Field(
         None, description="Model in whose tokens the report counts lengths; none counts words."
     )
@@ -140,6 +147,15 @@ class BuildDatasetRecipe(Recipe):
     def source_name(self) -> str:
         """The source as messages name it."""
         return ", ".join(map(str, self.source_inputs().values()))
+
+    def all_needs(self) -> dict[str, str]:
+        """Besides those of the steps, what writes Parquet and what uploads."""
+        found = super().all_needs()
+        if self.export is not None and self.export.file == "parquet":
+            found["pyarrow"] = "parquet"
+        if self.push is not None:
+            found["huggingface-hub"] = "hub"
+        return found
 
     def inputs(self) -> dict[str, Path | str]:
         """The sources, and the models and files of every step."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from llmctl import digest, ui
 from llmctl.artifact import Artifact
-from llmctl.data import dataset_report, judging, lengths
+from llmctl.data import card, dataset_report, export, hub, judging, lengths
 from llmctl.data.builders.base import Builder
 from llmctl.data.fitness import fit
 from llmctl.data.material import (
@@ -38,6 +38,8 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     Steps follow each other: builders, filters, judges, selectors, split. Each takes the rows so
     far and gives rows; what leaves goes to `dropped` with its reason.
     """
+    if recipe.push is not None:
+        hub.check(recipe.push)
     dropped: list[Dropped] = []
     spending = spending_of(recipe)
     asking = Asking(replies_file(artifact), spending)
@@ -71,6 +73,7 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
         if compared.systematic:
             ui.warn(compared.warning())
     dataset_report.write(recipe, artifact, len(made), parts, dropped, judged, compared)
+    hand_on(recipe, artifact, parts, dropped, compared)
     counts = ", ".join(f"{len(each)} {name}" for name, each in parts.items())
     artifact.summary.append(("rows", counts))
     if dropped:
@@ -94,6 +97,27 @@ def replies_file(artifact: Artifact) -> Path:
     except OSError:
         folder = artifact.scratch
     return folder / "replies.sqlite"
+
+
+def hand_on(
+    recipe: BuildDatasetRecipe,
+    artifact: Artifact,
+    parts: dict[str, list[Row]],
+    dropped: list[Dropped],
+    compared: lengths.Lengths | None,
+) -> None:
+    """Write the card and the copy for other tools, and upload them where the recipe says so."""
+    artifact.extra["license"] = card.licence(recipe, artifact)
+    card.write(recipe, artifact, parts, dropped, compared)
+    if recipe.export is not None:
+        for name, each in parts.items():
+            file = f"export/{name}.{recipe.export.file}"
+            export.write(artifact.path(file), each, recipe.export.format)
+            artifact.rows[file] = len(each)
+    if recipe.push is not None:
+        address = hub.upload(recipe.push, artifact.folder)
+        artifact.extra["pushed"] = address
+        artifact.summary.append(("uploaded", address))
 
 
 def splits(recipe: BuildDatasetRecipe, kept: list[Row]) -> dict[str, list[Row]]:

