@@ -41,6 +41,8 @@ def changed(module: ModuleType, stage: str, key: str, *value: Any) -> dict[str, 
     recipe: dict[str, Any] = {"stage": stage, "out": "out", **copy.deepcopy(module.BASE)}
     around: dict[str, dict[str, Any]] = getattr(module, "AROUND", {})
     recipe |= copy.deepcopy(around.get(key.partition(".")[0], {}))
+    for name in getattr(module, "WITHOUT", {}).get(key.partition(".")[0], ()):
+        recipe.pop(name, None)
     kinds: dict[str, dict[str, Any]] = getattr(module, "KINDS", {})
     at: Any = recipe
     parts = re.findall(r"(\w+)(?:\[(\w+)\])?", key)

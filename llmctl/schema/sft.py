@@ -23,6 +23,8 @@ CAUSAL_ONLY = (
     "liger_kernel",
 )
 """Keys that say nothing to an encoder: its rows are one text each, cut at `max_length`."""
+OF_CLASSIFIER = {"version", "out", "seed", "stage", "model", "data", "task", "max_length"}
+"""Keys of task classifier: its head is solved for, so nothing about steps means anything."""
 
 
 class SftRecipe(TrainingRecipe):
@@ -31,8 +33,8 @@ class SftRecipe(TrainingRecipe):
     stage: Literal["sft"] = Field(description="Names the stage.")
     task: Task = Field(
         default_factory=lambda: Task.of("causal"),
-        description="What the model learns: causal (to write), embedding (to find) or "
-        "reranker (to put in order).",
+        description="What the model learns: causal (to write), embedding (to find), reranker (to "
+        "put in order) or classifier (to score or sort texts).",
     )
     prompt: Prompt = Field(
         default_factory=lambda: Prompt.model_validate({}), description="The soft prompt."
@@ -76,6 +78,13 @@ class SftRecipe(TrainingRecipe):
                     f"method: {self.method} puts its vectors before every row, which a pack has no "
                     "room for; write packing: false"
                 )
+            return self
+        if self.task.kind == "classifier":
+            if strange := sorted(self.model_fields_set - OF_CLASSIFIER):
+                raise ValueError(f"{strange[0]} says nothing to task classifier; drop it")
+            for key in ("format", "mix"):
+                if getattr(self.data, key):
+                    raise ValueError(f"data.{key} says nothing to task classifier; drop it")
             return self
         for key in (*CAUSAL_ONLY, *PARTS):
             if key in self.model_fields_set:

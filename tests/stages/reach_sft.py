@@ -19,6 +19,8 @@ LOOP: dict[str, Any] = {
     "eval_every": 10,
 }
 """What other keys of the loop need to mean something."""
+WITHOUT = {"task[classifier]": tuple(LOOP)}
+"""Keys of BASE that task classifier refuses: it takes no steps."""
 BASE: dict[str, Any] = {"model": "some/model", "data": {"train": "rows"}, **LOOP}
 
 
@@ -77,6 +79,8 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
 
     from llmctl.training import config, data
 
+    if recipe.task.kind == "classifier":  # it has no trainer
+        return SimpleNamespace(own=recipe.task)
     built = settings(
         recipe,
         config.sft_config(recipe, tmp_path),
@@ -166,6 +170,26 @@ def reranker(recipe: Any, built: SimpleNamespace) -> None:
     held = [Pair("q", "0", "d", "g")]
     built.found = training.searched(made, held, texts, recipe.task.candidates)
     built.embedder = recipe.task.embedder.kind
+
+
+def label(built: SimpleNamespace, **fields: Any) -> Any:
+    """What task classifier learns from a row."""
+    from llmctl.training.classifier import label_of
+
+    row = {"label": fields.get("score"), "meta": {"grade": fields.get("grade")}}
+    return label_of(row, built.own)
+
+
+def learnt(built: SimpleNamespace) -> dict[str, float]:
+    """The figures of a head that gives scores."""
+    import numpy as np
+
+    from llmctl.data.classifier import Head
+    from llmctl.training.classifier import Labelled, measured
+
+    rows = [Labelled("a", 0.0, "a"), Labelled("b", 1.0, "b"), Labelled("c", 1.0, "c")]
+    head = Head([], [[1.0]], [0.0], "both")
+    return measured(head, np.array([[0.1], [0.9], [0.8]]), rows, rows, built.own.threshold)
 
 
 SHARED: dict[str, Any] = {
@@ -282,6 +306,11 @@ ROWS = SHARED | {
     "optimizer[muon].momentum": (0.5, lambda built: built.optimizer.factory()[1]["momentum"]),
     "optimizer[sgd].momentum": (0.5, lambda built: built.args.optim_args, "momentum=0.5"),
     "task": ("embedding", lambda built: built.task.__name__, "EmbeddingTask"),
+    "task[classifier].label": ("meta.grade", lambda built: label(built, grade=2), 2.0),
+    "task[classifier].target": ("classes", lambda built: label(built, score=2), "2"),
+    "task[classifier].within": ("question", lambda built: built.own.within),
+    "task[classifier].threshold": (0.5, lambda built: "f1" in learnt(built), True),
+    "task[classifier].decay": ([9.0], lambda built: built.own.decay, (9.0,)),
     "task[embedding].queries": (["title"], lambda built: len(built.pairs), 10),
     "task[embedding].negatives.count": (3, lambda built: len(built.mined[0].negatives)),
     "task[embedding].negatives.mined_by": (["bm25"], lambda built: built.hard, 0),

@@ -47,8 +47,7 @@ class DiversitySelector(Sized):
 
     def model_inputs(self) -> dict[str, Path | str]:
         """The embedder's model."""
-        model = getattr(self.embedder, "model", None)
-        return {"embedder.model": model} if model else {}
+        return {f"embedder.{name}": ref for name, ref in self.embedder.models().items()}
 
     def chosen(self, rows: Sequence[Row], seed: int) -> dict[int, str]:
         """See Selector."""

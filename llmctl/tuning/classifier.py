@@ -1,0 +1,52 @@
+"""Classifier: a score or a class of a text, from a linear head on an embedding model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from llmctl.tuning.base import Task
+
+if TYPE_CHECKING:
+    from llmctl.artifact import Artifact
+    from llmctl.schema.sft import SftRecipe
+
+
+class ClassifierTask(Task):
+    """The embedding model stays as it is; its vectors are computed once and a head is fitted.
+
+    Scores by ridge regression, classes by logistic regression. It is how educational value was
+    learnt from a model's scores for FineWeb-Edu (Penedo et al. 2024). To tune the encoder, too,
+    train it with task embedding first and name that artifact as the model.
+    """
+
+    needs: ClassVar[dict[str, str]] = {"sentence-transformers": "train", "scipy": "train"}
+
+    label: str = Field(
+        "label",
+        min_length=1,
+        description="Field with the label or score, such as meta.score, or judge:NAME for what a "
+        "judge of build-dataset gave.",
+    )
+    target: Literal["auto", "classes", "score"] = Field(
+        "auto", description="auto: numbers are scores, texts and true/false are classes."
+    )
+    within: Literal["question", "answer", "both"] = Field(
+        "both", description="What of a conversation is read; raw texts are read whole."
+    )
+    threshold: float | None = Field(
+        None, description="Scores from here on count as good; F1 of that is measured, too."
+    )
+    decay: tuple[float, ...] = Field(
+        (1e-4, 1e-3, 1e-2, 1e-1),
+        min_length=1,
+        description="Weights of the squared coefficients; the best in five-fold "
+        "cross-validation is taken.",
+    )
+
+    def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:
+        """Fit the head; measured by accuracy and F1, or by correlation, of held-out rows."""
+        from llmctl.training import classifier
+
+        classifier.tune(recipe, self, artifact)
