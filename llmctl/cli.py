@@ -108,6 +108,14 @@ Follow = Annotated[
     bool,
     typer.Option("--follow", help="Follow the recipe's stream until SIGTERM or Ctrl-C."),
 ]
+Sweep = Annotated[
+    str | None,
+    typer.Option(
+        "--sweep",
+        metavar="T,T,...",
+        help="Count what other thresholds of minhash would drop, e.g. 0.6,0.7,0.9.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 
 
@@ -199,6 +207,28 @@ def _show_plan(stage: str | None, recipe: Path, options: Options) -> None:
     planning.show(stage, recipe, options)
 
 
+def _dedup_command() -> Callable[..., None]:
+    plain = _stage_command("dedup")
+
+    def command(
+        recipe: RecipeFile,
+        sets: Sets = None,
+        out: Out = None,
+        sweep: Sweep = None,
+        dry_run: DryRun = False,
+        force: Force = False,
+        as_json: Json = False,
+        quiet: Quiet = False,
+        verbose: Verbose = False,
+        offline: Offline = False,
+        debug: Debug = False,
+    ) -> None:
+        asked = [*(sets or ()), *([f"sweep=[{sweep}]"] if sweep else ())]
+        plain(recipe, asked, out, dry_run, force, as_json, quiet, verbose, offline, debug)
+
+    return command
+
+
 def _ingest_command() -> Callable[..., None]:
     batch = _stage_command("ingest")
 
@@ -233,7 +263,8 @@ def _ingest_command() -> Callable[..., None]:
 
 
 for _name, _help in STAGES.items():
-    _command = _ingest_command() if _name == "ingest" else _stage_command(_name)
+    _made = {"ingest": _ingest_command, "dedup": _dedup_command}.get(_name)
+    _command = _made() if _made else _stage_command(_name)
     app.command(_name, help=_help)(_command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 SHOWN = 2000
 """Characters of a text in the report."""
 LARGEST = 10
+SIZES = (2, 3, 4, 10, 100, 1000, 2**62)
+"""Sizes of clusters that are counted together."""
 
 
 def write(recipe: DedupRecipe, artifact: Artifact, verdicts: Verdicts, fixed: int) -> None:
@@ -36,6 +39,7 @@ def write(recipe: DedupRecipe, artifact: Artifact, verdicts: Verdicts, fixed: in
     contamination(recipe, report, verdicts)
     similarities(recipe, report, verdicts)
     clusters(report, verdicts)
+    boilerplate(recipe, report, verdicts, fixed)
     drops(recipe, report, verdicts)
     report.write(artifact.path("report.html"))
 
@@ -114,9 +118,36 @@ def clusters(report: Report, verdicts: Verdicts) -> None:
     sizes = np.bincount(verdicts.cluster)
     largest = [int(i) for i in np.argsort(-sizes, kind="stable")[:LARGEST] if sizes[i] > 1]
     if largest:
+        report.heading("Clusters of twins")
+        counts = [int(((sizes >= low) & (sizes < high)).sum()) for low, high in pairwise(SIZES)]
+        names = [f"{low} to {high - 1}" if high > low + 1 else f"{low}"
+                 for low, high in pairwise(SIZES)]  # fmt: skip
+        names[-1] = f"{SIZES[-2]} and more"
+        report.table(
+            ["rows in the cluster", "clusters"],
+            [[name, str(n)] for name, n in zip(names, counts, strict=True) if n],
+        )
         report.heading("Largest clusters")
         shown = [[str(sizes[i]), verdicts.entries[i].id, _line(verdicts, i)[:120]] for i in largest]
         report.table(["rows", "first row", "text"], shown)
+
+
+def boilerplate(recipe: DedupRecipe, report: Report, verdicts: Verdicts, fixed: int) -> None:
+    """The phrases that the most kept rows share."""
+    from llmctl.data.boilerplate import phrases, sample
+    from llmctl.data.kernels import kernel
+
+    kept = sample(np.flatnonzero(~verdicts.gone[fixed:]) + fixed)
+    found = phrases(verdicts.entries.texts, kept, kernel(recipe.kernel))
+    if not found:
+        return
+    report.heading("Phrases that kept rows share")
+    report.text(
+        f"The commonest runs of eight words and more in {len(kept)} rows, evenly taken. Templates "
+        "and footers that are no repeats of a row are seen here; substring cuts the long ones out."
+    )
+    rows = [[str(n), verdicts.entries.ids[row], text] for n, text, row in found]
+    report.table(["rows", "for instance", "phrase"], rows)
 
 
 def drops(recipe: DedupRecipe, report: Report, verdicts: Verdicts) -> None:

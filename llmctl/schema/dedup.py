@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -17,6 +17,7 @@ from llmctl.schema.base import Part, Recipe
 EDITED = {"kind": "overlap", "ngram": 3, "weighted": True, "coverage": 0.67, "strict": 0.72,
           "flag": None, "shortest": 8}  # fmt: skip
 """Finds items with changed words, and short ones; chosen by bench/decontaminate.py."""
+Threshold = Annotated[float, Field(gt=0, le=1)]
 BY_FIELD = ("highest", "lowest", "newest")
 
 
@@ -123,6 +124,10 @@ class DedupRecipe(Recipe):
         min_length=1,
         description="How rows are compared; each kind at most once, cheap kinds run first.",
     )
+    sweep: list[Threshold] = Field(
+        default_factory=list,
+        description="Other thresholds of minhash: the report says how many rows each would drop.",
+    )
     keep: Keep = Field(
         default_factory=lambda: Keep.model_validate({}), description="Which of the twins stays."
     )
@@ -175,6 +180,19 @@ class DedupRecipe(Recipe):
             raise ValueError("substring: `action: cut` changes one field; name it alone in `text`")
         if self.cuts and self.index:
             raise ValueError("index: a run that cuts passages leaves none; run dedup on its result")
+        return self
+
+    @model_validator(mode="after")
+    def _swept(self) -> Self:
+        """What is to be swept is asked of the method."""
+        if not self.sweep:
+            return self
+        if not any(each.kind == "minhash" for each in self.methods):
+            raise ValueError("sweep: only minhash has a threshold to sweep; it is not in `methods`")
+        for i, each in enumerate(self.methods):
+            if each.kind == "minhash":
+                asked = {"kind": each.kind, **each.model_dump(), "sweep": self.sweep}
+                self.methods[i] = Deduper.of(asked)
         return self
 
     @property

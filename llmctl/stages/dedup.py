@@ -291,5 +291,9 @@ def measure(artifact: Artifact, verdicts: Verdicts, fixed: int) -> None:
     for name, found in verdicts.found.items():
         if found.sweep:
             artifact.metrics[f"{name}_sweep"] = {f"{t:g}": n for t, n in found.sweep.items()}
+    swept = {f"{t:g}": n for each in verdicts.found.values() for t, n in sorted(each.sweep.items())}
     told = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())) or "none"
     artifact.summary += [("kept", f"{rows_in - gone} of {rows_in} rows"), ("dropped", told)]
+    if swept:
+        counts = ", ".join(f"{n} at {threshold}" for threshold, n in swept.items())
+        artifact.summary.append(("minhash would drop", counts))

@@ -219,6 +219,11 @@ ROWS: dict[str, Any] = {
     "runner[ray].workers": (3, lambda b: b.recipe.runner.options()["num_cpus"]),
     "leaks": (False, _own("leaks")),
     "kernel": ("numpy", _own("kernel")),
+    "sweep": (
+        [0.5, 0.9],
+        lambda b: [m.sweep for m in b.recipe.methods if m.kind == "minhash"],
+        [(0.5, 0.9)],
+    ),
     "threads": (3, lambda b: b.threads),
     "examples": (5, _own("examples")),
     "methods[minhash].bands": (20, lambda b: b.banding, (20, 6)),

@@ -181,3 +181,91 @@ def test_rows_of_other_tools_are_compared_by_what_they_say(tmp_path: Path) -> No
     artifact = deduped(tmp_path / "out", data=data, methods=["exact"])
     assert artifact.dropped == {"exact": 1}
     assert rows_of(tmp_path / "out/kept.jsonl")[0] == rows[0]
+
+
+def test_sweep_of_the_command_line_is_asked_of_minhash(tmp_path: Path) -> None:
+    def recipe(**keys: Any) -> Any:
+        return DedupRecipe.model_validate({"stage": "dedup", "out": "o", "data": "d", **keys})
+
+    methods: Any = recipe(sweep=[0.6, 0.9], methods=["exact", {"kind": "minhash", "ngram": 2}])
+    assert [getattr(each, "sweep", None) for each in methods.methods] == [None, (0.6, 0.9)]
+    assert methods.methods[1].ngram == 2
+    with pytest.raises(ValueError, match="sweep: only minhash has a threshold"):
+        recipe(sweep=[0.6], methods=["exact"])
+    with pytest.raises(ValueError, match="sweep"):
+        recipe(sweep=[1.5])
+
+
+def test_the_report_shows_clusters_and_shared_phrases(tmp_path: Path) -> None:
+    footer = "please read the terms of use on our web page before you write"
+    rows = [{"id": f"r{n}", "text": f"{LONG[n:]} {n} {n * 7} {footer}."} for n in range(40)]
+    rows += [{"id": "copy", "text": rows[0]["text"].upper()}]
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    deduped(tmp_path / "out", data=data, methods=["exact"])
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert "Clusters of twins" in page
+    assert "Phrases that kept rows share" in page and footer in page
+
+
+def made(tmp_path: Path, name: str, **keys: Any) -> tuple[bytes, bytes]:
+    deduped(tmp_path / name, **keys)
+    kept, dropped = (tmp_path / name / f"{each}.jsonl" for each in ("kept", "dropped"))
+    return kept.read_bytes(), dropped.read_bytes()
+
+
+def test_the_same_bytes_with_every_kernel_and_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    from llmctl.data import blocks
+
+    monkeypatch.setattr(blocks, "SIZE", 4096)
+    rows: list[dict[str, Any]] = [
+        {"id": n, "text": " ".join(f"wörd{(n // 3 * k) % 50}" for k in range(40 + n % 3))}
+        for n in range(300)
+    ]
+    rows += [{"messages": [{"role": "user", "content": LONG + "é" * (n % 2)}]} for n in range(4)]
+    rows += [{"prompt": LONG, "chosen": "a", "rejected": "\ud800"}, {"text": {"no": "string"}}]
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "rows.jsonl").write_bytes(b"\n \n" + data.read_bytes().replace(b"\n", b"\r\n"))
+    keys = {"data": data, "against": [jsonl(tmp_path / "old.jsonl", rows[::50])]}
+    first = made(tmp_path, "numpy", kernel="numpy", threads=1, **keys)
+    assert first == made(tmp_path, "numba", kernel="numba", threads=1, **keys)
+    assert first == made(tmp_path, "threads", kernel="numba", threads=3, **keys)
+    assert len(first[1].splitlines()) > 100
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "llmctl.data.verdicts.settle", "llmctl.data.twins.greedy", "llmctl.stages.dedup.copy_kept",
+        "llmctl.stages.dedup.measure", "llmctl.data.dedup_report.write",
+    ],
+)  # fmt: skip
+def test_a_run_that_ended_midway_is_made_whole_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    from llmctl.runner import Options
+    from llmctl.runner import run as run_recipe
+
+    rows = [{"text": " ".join(f"w{n // 2 * k % 30}" for k in range(30 + n % 2))} for n in range(40)]
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    recipe = tmp_path / "recipe.yaml"
+
+    def started(out: str) -> Path:
+        recipe.write_text(json.dumps({"stage": "dedup", "data": str(data), "out": out}))
+        run_recipe("dedup", recipe, Options())
+        return Path(out)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    whole, out = started(str(tmp_path / "whole")), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(where, killed)
+        with pytest.raises(KeyboardInterrupt):
+            started(str(out))
+    assert not out.exists()
+    started(str(out))
+    for name in ("kept.jsonl", "dropped.jsonl", "report.html"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
