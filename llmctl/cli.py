@@ -299,6 +299,11 @@ def annotate(
         annotating.show(queue, votes, annotator=annotator, seed=seed, as_json=as_json)
 
 
+app.command("merge", help="Join adapters and models of one base into one model.")(
+    _stage_command("merge")
+)
+
+
 @app.command()
 def plan(
     recipe: RecipeFile,

@@ -212,9 +212,9 @@ def identity(path: Path) -> dict[str, Any]:
 
 
 def _identity_of_folder(path: Path) -> dict[str, Any]:
-    config = _json(path / "config.json")
-    settings = _json(path / "tokenizer_config.json")
-    tokenizer = _json(path / "tokenizer.json").get("model", {})
+    config = read_json(path / "config.json")
+    settings = read_json(path / "tokenizer_config.json")
+    tokenizer = read_json(path / "tokenizer.json").get("model", {})
     vocabulary = tokenizer.get("vocab") or {}
     if isinstance(vocabulary, dict):
         words = sorted(vocabulary, key=vocabulary.__getitem__)
@@ -246,7 +246,8 @@ def _licence(path: Path) -> str | None:
     return None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON; empty when there is no file."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -40,7 +40,7 @@ def changed(module: ModuleType, stage: str, key: str, *value: Any) -> dict[str, 
     """BASE with the backends on the way to `key` in place, and `key` set when a value is given."""
     recipe: dict[str, Any] = {"stage": stage, "out": "out", **copy.deepcopy(module.BASE)}
     around: dict[str, dict[str, Any]] = getattr(module, "AROUND", {})
-    recipe |= copy.deepcopy(around.get(key.partition(".")[0], {}))
+    recipe |= copy.deepcopy(around.get(key, around.get(key.partition(".")[0], {})))
     for name in getattr(module, "WITHOUT", {}).get(key.partition(".")[0], ()):
         recipe.pop(name, None)
     kinds: dict[str, dict[str, Any]] = getattr(module, "KINDS", {})

@@ -29,8 +29,8 @@ from llmctl.schema.source import (
 from llmctl.words import nearest
 
 STAGES = ("ingest", "build-dataset", "dedup", "sft", "dpo", "quantize", "eval", "serve")
-RECIPES = (*STAGES, "ask")
-"""What has a recipe; `ask` answers a question and writes no artifact."""
+RECIPES = (*STAGES, "ask", "merge")
+"""What has a recipe; `ask` answers a question and writes no artifact, `merge` helps sft and dpo."""
 
 
 class Part(BaseModel):

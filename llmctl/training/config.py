@@ -13,6 +13,7 @@ from transformers import BitsAndBytesConfig, TrainingArguments
 from trl.trainer.sft_config import SFTConfig
 
 from llmctl.errors import MissingError
+from llmctl.schema.method import Qlora
 from llmctl.schema.parts import Lora
 from llmctl.schema.sft import SftRecipe
 from llmctl.schema.training import TrainingRecipe
@@ -232,9 +233,14 @@ def four_bits(recipe: TrainingRecipe) -> BitsAndBytesConfig | None:
     compute = recipe.qlora.compute
     if compute == "auto":
         compute = "bf16" if uses_bf16(recipe) else "fp32"
+    return bits(recipe.qlora, compute)
+
+
+def bits(qlora: Qlora, compute: str) -> BitsAndBytesConfig:
+    """The settings of bitsandbytes for a base of four bits."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type=recipe.qlora.type,
-        bnb_4bit_use_double_quant=recipe.qlora.double,
+        bnb_4bit_quant_type=qlora.type,
+        bnb_4bit_use_double_quant=qlora.double,
         bnb_4bit_compute_dtype=COMPUTE[compute],
     )
