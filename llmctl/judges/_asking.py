@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from llmctl.engines.base import Engine, Reply, Request, Session
-from llmctl.errors import LlmctlError
+from llmctl.engines.base import Engine, Reply, Request, Session, in_order
+from llmctl.generation.asking import Refused, checked
+from llmctl.generation.spending import CallError
 
 FAILURES_IN_A_ROW = 20
 """So many calls failing one after another is no accident of single items: the run stops."""
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,12 @@ class Asker:
 
     def each(self, requests: Iterable[Request]) -> Iterator[Said]:
         """What was said to each request, in order, as many at once as the engine takes."""
-        yield from in_order(self.one, requests, self.session.concurrency)
+        yield from in_order(self.one, requests, self.session.concurrency, self._stop)
+
+    def _stop(self) -> None:
+        # a reader that took all it wanted leaves, too, and the session may be asked again
+        if sys.exc_info()[0] is not GeneratorExit:
+            self.session.close()
 
     def one(self, request: Request) -> Said:
         """Ask; a reply out of form is asked for once more, with what was wrong."""
@@ -48,21 +52,25 @@ class Asker:
             reply = self._call(request)
             wrong = fault(reply, request.schema or {})
             if wrong:
-                with self._lock:
-                    self.usage["repaired"] += 1
-                reply = self._call(repair(request, reply, wrong))
-                wrong = fault(reply, request.schema or {}, reasoned=False)
-        except LlmctlError as error:
+                self._note_repair()
+                request = repair(request, reply, wrong)
+                reply = self._call(request)
+                # a reason that comes all the same does no harm
+                wrong = fault(reply, {**(request.schema or {}), "additionalProperties": True})
+        except CallError as error:
             with self._lock:
                 self._failed += 1
                 if self._failed >= FAILURES_IN_A_ROW:
                     raise
             return Said(None, f"the call failed: {error}")
         self._failed = 0
-        if wrong:
-            return Said(None, f"not in form: {wrong}")
-        found = json.loads(reply.text)
-        return Said(found)
+        return Said(None, f"not in form: {wrong}") if wrong else Said(json.loads(reply.text))
+
+    def _note_repair(self) -> None:
+        with self._lock:
+            self.usage["repaired"] += 1
+        if self.session.spending is not None:
+            self.session.spending.note("repairs")
 
     def _call(self, request: Request) -> Reply:
         options = {
@@ -109,7 +117,7 @@ def verdict_schema(name: str, allowed: Sequence[Any], *, reasoned: bool) -> dict
     grammar that slows llama.cpp down by orders.
     """
     kind = "integer" if isinstance(allowed[0], int) else "string"
-    fields: dict[str, Any] = {"reason": {"type": "string", "minLength": 1}} if reasoned else {}
+    fields: dict[str, Any] = {"reason": {"type": "string"}} if reasoned else {}
     fields[name] = {"type": kind, "enum": list(allowed)}
     return {
         "type": "object",
@@ -119,45 +127,13 @@ def verdict_schema(name: str, allowed: Sequence[Any], *, reasoned: bool) -> dict
     }
 
 
-def fault(reply: Reply, schema: dict[str, Any], *, reasoned: bool = True) -> str:
+def fault(reply: Reply, schema: dict[str, Any]) -> str:
     """What is wrong with a reply; empty when it is in form."""
-    if reply.finish_reason == "length":
-        return f"cut off after {reply.completion_tokens} tokens"
     try:
-        found = json.loads(reply.text)
-    except ValueError:
-        return "no JSON"
-    if not isinstance(found, dict):
-        return f"a {type(found).__name__}, not an object"
-    for name, part in schema["properties"].items():
-        if name not in found:
-            if name == "reason" and not reasoned:
-                continue
-            return f"lacks `{name}`"
-        allowed = part.get("enum")
-        value = found[name]
-        if allowed and (isinstance(value, bool) or value not in allowed):
-            return f"`{name}` is {value!r:.40}"
+        checked(reply, schema)
+    except Refused as refused:
+        return refused.detail if refused.reason == "reply_not_in_form" else str(refused)
     return ""
-
-
-def in_order(work: Callable[[T], R], items: Iterable[T], concurrency: int) -> Iterator[R]:
-    """`work` of each item, in order, `concurrency` at a time and not far ahead of the reader."""
-    if concurrency == 1:
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(concurrency) as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) >= 2 * concurrency:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for each in waiting:  # the reader went away: what has not begun is not begun
-                each.cancel()
 
 
 @dataclass

@@ -147,3 +147,7 @@ class Judge(Backend):
     def model_inputs(self) -> dict[str, Path | str]:
         """Own key -> file or model reference, for the recipe's inputs."""
         return {}
+
+    def revisions(self) -> dict[str, str]:
+        """Own key -> version of something that is no file, for the recipe's key."""
+        return {}

@@ -67,6 +67,14 @@ class JuryJudge(Judge):
             for name, ref in judge.model_inputs().items()
         }
 
+    def revisions(self) -> dict[str, str]:
+        """Those of every judge."""
+        return {
+            f"judges.{number}.{name}": version
+            for number, judge in enumerate(self.judges)
+            for name, version in judge.revisions().items()
+        }
+
     @contextmanager
     def open(self, cache: Path | None = None) -> Iterator[LiveJudge]:
         """Open every judge; equal engines are started once."""

@@ -11,14 +11,14 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from llmctl.engines.base import Engine, Request
-from llmctl.judges import _prompts
+from llmctl.engines.base import Request
+from llmctl.generation.prompts import Prompt
 from llmctl.judges._asking import Asker, Said, shared, verdict_schema
+from llmctl.judges._model import ModelJudge
 from llmctl.judges.base import (
     SWAPPED,
     Answered,
     Contest,
-    Judge,
     Judgement,
     LiveJudge,
     Preference,
@@ -31,57 +31,41 @@ CRITERION = (
 VERDICTS: dict[str, Winner] = {"A": "first", "B": "second", "tie": "tie"}
 
 
-class PairwiseJudge(Judge):
+class PairwiseJudge(ModelJudge):
     """An answer wins only if it wins in both orders, else it is a tie (Zheng et al. 2023, 3.4).
 
     An answer by itself is compared with the row's reference: 1 better, 0.5 as good, 0 worse.
     """
 
     scores: ClassVar[bool] = False
+    block: ClassVar[str] = "compare"
 
-    engine: Engine = Field(description="The model that judges.")
     criterion: str = Field(CRITERION, min_length=3, description="What makes an answer better.")
-    reasons: bool = Field(True, description="Have a reason written before the verdict.")
-    max_tokens: int = Field(200, ge=8, description="Longest reply, in tokens.")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 always takes the likeliest token.")
-    prompt: Path | None = Field(
-        None, description="Your own Jinja template; without it the one that comes with llmctl."
-    )
 
     @property
     def scale(self) -> tuple[float, float]:
         """Against the reference: 0 worse, 0.5 as good, 1 better."""
         return 0.0, 1.0
 
-    def model_inputs(self) -> dict[str, Path | str]:
-        """The engine's model and the template."""
-        found = {f"engine.{name}": ref for name, ref in self.engine.model_inputs().items()}
-        return found | ({"prompt": self.prompt} if self.prompt else {})
-
     @contextmanager
     def open(self, cache: Path | None = None) -> Iterator[LiveJudge]:
         """Start the engine."""
-        prompt = _prompts.prompt_of(self.prompt, self.kind)
+        template = self.template()
         with shared(self.engine, cache) as session:
-            live = Pairwise(self, prompt)
+            live = Pairwise(self, template)
             live.asker = Asker(session, live.usage)
             yield live
 
-    def request(self, prompt: _prompts.Prompt, item: Contest) -> Request:
+    def request(self, template: Prompt, item: Contest) -> Request:
         """What is asked about two answers, in the order of the contest."""
-        text = prompt.render(
-            criterion=self.criterion,
-            reasons=self.reasons,
-            question=_prompts.conversation(item.messages),
-            first=item.first,
-            second=item.second,
-            reference=item.reference,
-            context=item.context,
-            note=item.note,
-            row=item.row,
-        )
         return Request(
-            [{"role": "user", "content": text}],
+            template.messages(
+                self.block,
+                **self.shown(item),
+                first=item.first,
+                second=item.second,
+                criterion=self.criterion,
+            ),
             schema=verdict_schema("verdict", list(VERDICTS), reasoned=self.reasons),
             max_tokens=self.max_tokens,
             temperature=self.temperature,
@@ -93,16 +77,16 @@ class Pairwise(LiveJudge):
 
     asker: Asker
 
-    def __init__(self, judge: PairwiseJudge, prompt: _prompts.Prompt) -> None:
+    def __init__(self, judge: PairwiseJudge, template: Prompt) -> None:
         super().__init__()
-        self.judge, self.prompt = judge, prompt
+        self.judge, self.template = judge, template
 
     def compare(self, items: Iterable[Contest]) -> Iterator[Preference]:
         """See LiveJudge; two calls for each contest, none when the answers are equal."""
         asked, told = tee(items)
         different = (each for each in asked if each.first != each.second)
         both = chain.from_iterable((each, each.swapped()) for each in different)
-        said = self.asker.each(self.judge.request(self.prompt, each) for each in both)
+        said = self.asker.each(self.judge.request(self.template, each) for each in both)
         for each in told:
             if each.first == each.second:
                 yield Preference("tie", "the answers are equal")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from llmctl.engines.base import Engine, Request
-from llmctl.judges import _prompts
+from llmctl.engines.base import Request
+from llmctl.generation.prompts import Prompt
 from llmctl.judges._asking import Asker, shared, verdict_schema
-from llmctl.judges.base import Answered, Judge, Judgement, LiveJudge
+from llmctl.judges._model import ModelJudge
+from llmctl.judges.base import Answered, Judgement, LiveJudge
 
 RUBRIC = (
     "How correct, complete and helpful the answer is. The lowest score is for an answer that is "
@@ -21,23 +22,18 @@ RUBRIC = (
 )
 
 
-class RubricJudge(Judge):
+class RubricJudge(ModelJudge):
     """Whole scores between `low` and `high`; the form of the reply is enforced.
 
     A row's reference answer, source text and grading note are shown to the model when it has them.
     The reason is written before the score, so that the score can follow from it (Wei et al. 2022).
     """
 
-    engine: Engine = Field(description="The model that judges.")
+    block: ClassVar[str] = "score"
+
     rubric: str = Field(RUBRIC, min_length=3, description="What earns which score.")
     low: int = Field(1, ge=0, description="Lowest score.")
     high: int = Field(5, le=100, description="Highest score.")
-    reasons: bool = Field(True, description="Have a reason written before the score.")
-    max_tokens: int = Field(200, ge=8, description="Longest reply, in tokens.")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 always takes the likeliest token.")
-    prompt: Path | None = Field(
-        None, description="Your own Jinja template; without it the one that comes with llmctl."
-    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -50,37 +46,27 @@ class RubricJudge(Judge):
         """From `low` to `high`."""
         return self.low, self.high
 
-    def model_inputs(self) -> dict[str, Path | str]:
-        """The engine's model and the template."""
-        found = {f"engine.{name}": ref for name, ref in self.engine.model_inputs().items()}
-        return found | ({"prompt": self.prompt} if self.prompt else {})
-
     @contextmanager
     def open(self, cache: Path | None = None) -> Iterator[LiveJudge]:
         """Start the engine."""
-        prompt = _prompts.prompt_of(self.prompt, self.kind)
+        template = self.template()
         with shared(self.engine, cache) as session:
-            live = Rubric(self, prompt)
+            live = Rubric(self, template)
             live.asker = Asker(session, live.usage)
             yield live
 
-    def request(self, prompt: _prompts.Prompt, item: Answered) -> Request:
+    def request(self, template: Prompt, item: Answered) -> Request:
         """What is asked about one answer."""
-        text = prompt.render(
-            rubric=self.rubric,
-            low=self.low,
-            high=self.high,
-            reasons=self.reasons,
-            question=_prompts.conversation(item.messages),
-            answer=item.answer,
-            reference=item.reference,
-            context=item.context,
-            note=item.note,
-            row=item.row,
-        )
         scores = list(range(self.low, self.high + 1))
         return Request(
-            [{"role": "user", "content": text}],
+            template.messages(
+                self.block,
+                **self.shown(item),
+                answer=item.answer,
+                rubric=self.rubric,
+                low=self.low,
+                high=self.high,
+            ),
             schema=verdict_schema("score", scores, reasoned=self.reasons),
             max_tokens=self.max_tokens,
             temperature=self.temperature,
@@ -92,13 +78,13 @@ class Rubric(LiveJudge):
 
     asker: Asker
 
-    def __init__(self, judge: RubricJudge, prompt: _prompts.Prompt) -> None:
+    def __init__(self, judge: RubricJudge, template: Prompt) -> None:
         super().__init__()
-        self.judge, self.prompt = judge, prompt
+        self.judge, self.template = judge, template
 
     def score(self, items: Iterable[Answered]) -> Iterator[Judgement]:
         """See LiveJudge."""
-        requests = (self.judge.request(self.prompt, item) for item in items)
+        requests = (self.judge.request(self.template, item) for item in items)
         for said in self.asker.each(requests):
             if said.value is None:
                 yield Judgement(None, said.why_not)

@@ -173,8 +173,10 @@ class BuildDatasetRecipe(Recipe):
 
     def revisions(self) -> dict[str, str]:
         """The versions of the prompts that come with llmctl."""
+        steps = {f"builders.{number}": each for number, each in enumerate(self.builders)}
+        judges = {f"judges.{number}.judge": each.judge for number, each in enumerate(self.judges)}
         return {
-            f"builders.{number}.{name}": version
-            for number, builder in enumerate(self.builders)
-            for name, version in builder.revisions().items()
+            f"{key}.{name}": version
+            for key, each in (steps | judges).items()
+            for name, version in each.revisions().items()
         }

@@ -107,3 +107,11 @@ class EvalRecipe(Recipe):
             for key, ref in task.inputs().items():
                 found[f"tasks.{number}.{key}"] = ref
         return found
+
+    def revisions(self) -> dict[str, str]:
+        """The versions of the prompts that come with llmctl."""
+        return {
+            f"tasks.{number}.{key}": version
+            for number, task in enumerate(self.tasks)
+            for key, version in task.revisions().items()
+        }

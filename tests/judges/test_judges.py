@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from stub import StubEngine, answered, contest
 
 import llmctl.judges
 from llmctl.engines.base import Reply, Request
-from llmctl.errors import InputError, LlmctlError
+from llmctl.errors import InputError, RecipeError
+from llmctl.generation.spending import CallError
 from llmctl.judges.base import Judge
 from llmctl.plugins import kinds
 
@@ -64,12 +67,12 @@ def test_what_is_not_there_is_not_shown() -> None:
 @pytest.mark.parametrize(
     ("first", "why"),
     [
-        (Reply('{"reason": "and so on', 9, 200, "length"), "cut off after 200 tokens"),
-        ({"reason": "x", "score": 11}, "`score` is 11"),
-        ({"reason": "x", "score": True}, "`score` is True"),
+        (Reply('{"reason": "and so on', 9, 200, "length"), "reply_cut_off: 200 tokens"),
+        ({"reason": "x", "score": 11}, "`score` does not have enum"),
+        ({"reason": "x", "score": True}, "`score` is no integer"),
         ({"reason": "x"}, "lacks `score`"),
-        ([4], "a list, not an object"),
-        (Reply("four", 9, 5, "stop"), "no JSON"),
+        ([4], "is no object"),
+        (Reply("four", 9, 5, "stop"), "not JSON"),
     ],
 )
 def test_a_reply_out_of_form_is_asked_again_once_and_is_never_a_zero(first: Any, why: str) -> None:
@@ -92,13 +95,13 @@ def test_a_reply_out_of_form_is_asked_again_once_and_is_never_a_zero(first: Any,
 def test_a_failed_call_is_unmeasured_and_a_dead_engine_ends_the_run() -> None:
     def say(request: Request) -> Any:
         if "BROKEN" in said(request):
-            raise LlmctlError("HTTP 400 too long")
+            raise CallError("HTTP 400 too long")
         return {"reason": "x", "score": 2}
 
     judge = {"kind": "rubric", "engine": StubEngine(say=say)}
     found = score(judge, answered("BROKEN"), answered("good"))
     assert [each.score for each in found] == [None, 2.0] and "HTTP 400" in found[0].reason
-    with pytest.raises(LlmctlError, match="HTTP 400"):
+    with pytest.raises(CallError, match="HTTP 400"):
         score(judge, *[answered("BROKEN")] * 30)
 
 
@@ -235,15 +238,45 @@ def test_a_prompt_of_ones_own_is_used_and_its_mistakes_are_named(tmp_path: Path)
     seen: list[Request] = []
     engine = StubEngine(say=lambda r: seen.append(r) or {"reason": "", "score": 1})
     own = tmp_path / "mine.jinja"
-    own.write_text("Grade {{ answer }} of {{ row.meta.city }}")
     item = answered("x", row={"meta": {"city": "Bonn"}})
-    score({"kind": "rubric", "engine": engine, "prompt": str(own)}, item)
-    assert said(seen[0]) == "Grade x of Bonn"
-    for text, why in [("{{ anwser }}", "'anwser' is undefined"), ("{% if %}", "no Jinja"),
-                      ("{{ ''.__class__.__mro__ }}", "unsafe")]:  # fmt: skip
+    own.write_text("{% block score %}Grade {{ answer }} of {{ row.meta.city }}{% endblock %}")
+    for prompt in (str(own), "Grade {answer} of {{ row.meta.city }}".replace("{answer}", "x")):
+        score({"kind": "rubric", "engine": engine, "prompt": prompt}, item)
+        assert said(seen[-1]) == "Grade x of Bonn"
+    for text, why in [("{% block score %}{{ anwser }}{% endblock %}", "'anwser' is undefined"),
+                      ("{% if %}", "not a Jinja template"), ("Grade it.", "has no block score"),
+                      ("{% block score %}{{ ''.__class__.mro() }}{% endblock %}", "unsafe"),
+                      ]:  # fmt: skip
         own.write_text(text)
-        with pytest.raises(InputError, match=why):
+        with pytest.raises(RecipeError, match=why):
             score({"kind": "rubric", "engine": engine, "prompt": str(own)}, item)
+
+
+def test_a_judge_s_prompt_counts_for_the_recipe_s_key() -> None:
+    rubric = {"kind": "rubric", "engine": "echo"}
+    jury = Judge.of({"kind": "jury", "judges": [rubric, {"kind": "pairwise", "engine": "echo"}]})
+    assert [*jury.revisions()] == ["judges.0.prompt", "judges.1.prompt"]
+    assert jury.revisions()["judges.0.prompt"].startswith("rubric@")
+
+
+def test_a_judge_can_be_asked_again_after_a_reader_left() -> None:
+    """A session that others share is not closed because one had enough."""
+    closed: list[int] = []
+
+    class Closing(StubEngine):
+        @contextmanager
+        def start(self) -> Iterator[Any]:
+            with StubEngine.start(self) as session:
+                session.close = lambda: closed.append(1)
+                yield session
+
+    engine = Closing(say=lambda _: {"reason": "", "score": 2}, concurrency=4)
+    with Judge.of({"kind": "rubric", "engine": engine}).open() as live:
+        first = live.score([answered(str(n)) for n in range(9)])
+        next(first)
+        first.close()
+        assert closed == []
+        assert next(live.score([answered("x")])).score == 2.0
 
 
 @pytest.mark.model

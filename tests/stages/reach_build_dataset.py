@@ -156,13 +156,13 @@ def limits(kind: str) -> dict[str, Any]:
 
 def asked(judge: Any) -> Any:
     """What the judge's model is asked."""
-    from llmctl.judges import _prompts
     from llmctl.judges.base import Answered, Contest
 
-    prompt = _prompts.prompt_of(judge.prompt, judge.kind)
     if judge.kind == "rubric":
-        return judge.request(prompt, Answered("r", ROW["messages"][:1], "An answer."))
-    return judge.request(prompt, Contest("r", ROW["messages"][:1], "One.", "Two."))
+        item: Any = Answered("r", ROW["messages"][:1], "An answer.")
+    else:
+        item = Contest("r", ROW["messages"][:1], "One.", "Two.")
+    return judge.request(judge.template(), item)
 
 
 def told(built: SimpleNamespace) -> str:

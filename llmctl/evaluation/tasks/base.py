@@ -70,6 +70,10 @@ class Task(Backend):
         """Own key -> file or folder that the task reads."""
         return {"data": self.data} if hasattr(self, "data") else {}
 
+    def revisions(self) -> dict[str, str]:
+        """Own key -> version of something that is no file, for the recipe's key."""
+        return {}
+
     @abstractmethod
     def items(self, work: Path, limit: int | None, seed: int) -> list[Item]:
         """What to ask: all, or `limit` of them drawn with the seed; the same for every model."""

@@ -89,6 +89,10 @@ class JudgeTask(Task):
                 found[key] = getattr(self, key)
         return found | {f"judge.{key}": ref for key, ref in self.judge.model_inputs().items()}
 
+    def revisions(self) -> dict[str, str]:
+        """The versions of the judge's prompts."""
+        return {f"judge.{key}": version for key, version in self.judge.revisions().items()}
+
     def items(self, work: Path, limit: int | None, seed: int) -> list[Item]:
         """One item for each question of each row that is drawn."""
         found = draw(rows_of(self.data), limit, seed)
