@@ -1,7 +1,8 @@
-"""What ingest costs: `python bench/ingest.py encoder|folder|scale [--corpus CORPUS.jsonl.gz]`.
+"""What ingest costs: `python bench/ingest.py encoder|precision|folder|scale [--corpus FILE]`.
 
 encoder: chunks/s of plain sentence-transformers (fp32), of the default embedder alone, and of the
 whole stage on the same texts, in one run, with wall clock and CPU seconds.
+precision: what int8 costs in nDCG@10 on the judged queries beside --corpus.
 folder: 5,000 small files: first run, unchanged, one changed.
 scale: peak memory of the whole stage at 10,000 and 100,000 chunks, and query times on 50,000
 (hashing embedder of 64 dimensions: the model is not what is measured; store `exact` or `chroma`).
@@ -94,6 +95,25 @@ def encoder(corpus: Path, count: int) -> None:
         print(f"{label}: {rate:.1f} chunks/s, {effort:.1f} per CPU second", flush=True)
 
 
+def precision(corpus: Path) -> None:
+    """nDCG@10 (gain 2^grade - 1) of dense search with the vectors of fp32 and of int8."""
+    import numpy as np
+    from tune_embedder import ndcg
+
+    from llmctl.evaluation import statistics
+
+    with gzip.open(corpus) as file:
+        rows = [json.loads(line) for line in file]
+    found = {}
+    for kind in ("fp32", "int8"):
+        embedder = {"kind": "onnx", "precision": kind}
+        wall, cpu, found[kind] = times(lambda made=embedder: ndcg(corpus.parent, rows, made))
+        print(f"{kind}: nDCG@10 {np.mean(found[kind]):.4f}, {wall:.0f} s, CPU {cpu:.0f} s")
+    change = [b - a for a, b in zip(found["fp32"], found["int8"], strict=True)]
+    low, high = statistics.bootstrap(change, 0.95)
+    print(f"int8 - fp32: {np.mean(change):+.4f} ({low:+.4f} to {high:+.4f}), n={len(change)}")
+
+
 def folder(count: int) -> None:
     """First run, nothing changed, one document changed."""
     with TemporaryDirectory() as name:
@@ -164,13 +184,15 @@ def ask(retriever: Any, mode: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("encoder", "folder", "scale"))
-    parser.add_argument("--corpus", type=Path, help="BEIR corpus.jsonl.gz for `encoder`")
+    parser.add_argument("what", choices=("encoder", "precision", "folder", "scale"))
+    parser.add_argument("--corpus", type=Path, help="BEIR corpus.jsonl.gz")
     parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--store", default="exact", choices=("exact", "chroma"))
+    parser.add_argument("--store", default="exact", choices=("exact", "chroma", "qdrant"))
     given = parser.parse_args()
     if given.what == "encoder":
         encoder(given.corpus, given.count)
+    elif given.what == "precision":
+        precision(given.corpus)
     elif given.what == "folder":
         folder(given.count)
     else:

@@ -62,8 +62,8 @@ def main() -> None:
         subprocess.run(command, check=True)
         seconds = time.monotonic() - started
         metrics = json.loads((folder / "out/manifest.json").read_text())["metrics"]
-        before = ndcg(collection, corpus, RECIPE["model"])
-        after = ndcg(collection, corpus, str(folder / "out"))
+        before = ndcg(collection, corpus, {"kind": "onnx", "model": RECIPE["model"]})
+        after = ndcg(collection, corpus, {"kind": "onnx", "model": str(folder / "out")})
     change = statistics.difference(before, after)
     low, high = statistics.bootstrap([b - a for a, b in zip(before, after, strict=True)], 0.95)
     print(f"{collection.name} {' '.join(overrides)}: {seconds:.0f} s, {metrics['steps']} steps")
@@ -74,22 +74,22 @@ def main() -> None:
           f"bootstrap 95 % {low:+.4f} to {high:+.4f}")  # fmt: skip
 
 
-def ndcg(collection: Path, corpus: list[dict[str, Any]], model: str) -> list[float]:
-    """nDCG@10 of each judged query, all documents ranked by the model's cosine."""
+def ndcg(collection: Path, corpus: list[dict[str, Any]], embedder: dict[str, Any]) -> list[float]:
+    """nDCG@10 of each judged query, all documents ranked by an embedder's cosine."""
     from llmctl.rag.embedders.base import Embedder
 
     judged: dict[str, dict[str, int]] = defaultdict(dict)
     with (collection / "qrels.tsv").open() as file:
         for row in csv.DictReader(file, delimiter="\t"):
             judged[row["query-id"]][row["corpus-id"]] = int(row["score"])
-    with Embedder.of({"kind": "sentence_transformers", "model": model}).open() as embedder:
-        texts = embedder.texts([f"{row['title']} {row['text']}".strip() for row in corpus])
+    with Embedder.of(embedder).open() as live:
+        texts = live.texts([f"{row['title']} {row['text']}".strip() for row in corpus])
         found = []
         for query in rows.read(collection / "queries.jsonl.gz"):
             grades = {key: g for key, g in judged[query["_id"]].items() if g > 0}
             if not grades:
                 continue
-            best = np.argsort(-(texts @ embedder.query(query["text"])), kind="stable")[:10]
+            best = np.argsort(-(texts @ live.query(query["text"])), kind="stable")[:10]
             gains = [2 ** grades.get(corpus[i]["_id"], 0) - 1 for i in best]
             ideal = sorted((2**g - 1 for g in grades.values()), reverse=True)[:10]
             found.append(discounted(gains) / discounted(ideal))

@@ -12,7 +12,7 @@ import numpy as np
 from llmctl import modelref, ui
 from llmctl.artifact import Artifact
 from llmctl.schema.sft import SftRecipe
-from llmctl.training import config, encoder, pairs, report
+from llmctl.training import config, distillation, encoder, pairs, report
 from llmctl.training.mining import Encoder, mined
 from llmctl.training.pairs import Pair
 from llmctl.tuning.embedding import EmbeddingTask
@@ -22,21 +22,63 @@ Ranks = list[float]
 
 
 def tune(recipe: SftRecipe, task: EmbeddingTask, artifact: Artifact) -> None:
-    """Train all weights with MultipleNegativesRanking; write `model/` and the report."""
+    """Train all weights on pairs, or a layer on a search; write `model/` and the report."""
     model = load(modelref.hf_folder(recipe.model))
-    train, held, texts = pairs.split(recipe.data, task.queries, recipe.seed, artifact)
+    rows = pairs.split(recipe.data, task.queries, recipe.seed, artifact)
+    _, held, texts = rows
     before = encoder.measured(artifact.scratch / "before.json", lambda: ranks(model, held, texts))
-    made = Encoder(lambda each: vectors(model, each, queries=True), lambda e: vectors(model, e))
-    train, hard = mined(made, train, task.negatives, recipe.seed, artifact.scratch)
+    learn = taught if task.teacher is not None else paired
+    model, train, steps = learn(recipe, task, artifact, model, rows)
+    encoder.saved(recipe, artifact, model)
+    report.compare_ranks(artifact, before, ranks(model, held, texts), recipe.seed)
+    encoder.written(f"sft: {recipe.model}, to embed", artifact, steps, train)
+
+
+Rows = tuple[list[Pair], list[Pair], list[str]]
+"""Pairs to learn from, pairs to measure with, texts to search among."""
+Learnt = tuple[Any, list[Pair], list[dict[str, Any]]]
+"""The model, the pairs as they were learnt, the steps' log."""
+
+
+def paired(
+    recipe: SftRecipe, task: EmbeddingTask, artifact: Artifact, model: Any, rows: Rows
+) -> Learnt:
+    """All weights, with MultipleNegativesRanking."""
+    train, held, texts = rows
+    train, hard = mined(encoder_of(model), train, task.negatives, recipe.seed, artifact.scratch)
     encoder.told(artifact, train, hard, len(held), len(texts))
     trainer = build_trainer(recipe, task, artifact.scratch / "checkpoints", model, train)
     with encoder.shortened(model, recipe.max_length), interpolated(model, task.interpolate):
         steps = encoder.trained(
             recipe, artifact, trainer, held, lambda: encoder.gain(ranks(model, held, texts))
         )
-    encoder.saved(recipe, artifact, model)
-    report.compare_ranks(artifact, before, ranks(model, held, texts), recipe.seed)
-    encoder.written(f"sft: {recipe.model}, to embed", artifact, steps, train)
+    return model, train, steps
+
+
+def taught(
+    recipe: SftRecipe, task: EmbeddingTask, artifact: Artifact, model: Any, rows: Rows
+) -> Learnt:
+    """A linear layer after the model, with the order of a hybrid search."""
+    train, held, texts = rows
+    assert task.teacher is not None
+    found = distillation.lesson(encoder_of(model), train, task.teacher, artifact.scratch)
+    encoder.told(artifact, train, 0, len(held), len(texts))
+    head = distillation.Head(found, task.teacher.temperature)
+    trainer = distillation.build_trainer(recipe, artifact.scratch / "checkpoints", head, found)
+
+    def whole() -> Any:
+        return distillation.with_head(model, head.linear.weight)
+
+    with interpolated(head, task.interpolate):
+        steps = encoder.trained(
+            recipe, artifact, trainer, held, lambda: encoder.gain(ranks(whole(), held, texts))
+        )
+    return whole(), train, steps
+
+
+def encoder_of(model: Any) -> Encoder:
+    """The model's vectors of queries and texts."""
+    return Encoder(lambda each: vectors(model, each, queries=True), lambda e: vectors(model, e))
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmctl.schema.keywords import Keywords
 from llmctl.training import measure, pairs
 from llmctl.training.pairs import Pair
 
@@ -42,20 +43,21 @@ def mined(
     before = measure.remembered(kept)
     if before is not None:
         hard, lists = before
-        return [
-            Pair(p.query, p.positive, p.document, p.group, tuple(n))
-            for p, n in zip(train, lists, strict=True)
-        ], hard
+        return [replace(p, negatives=tuple(n)) for p, n in zip(train, lists, strict=True)], hard
     corpus = pairs.one_each(train)
     if not wanted.count:
-        return [Pair(p.query, p.positive, p.document, p.group) for p in train], 0
+        return [replace(each, negatives=()) for each in train], 0
     distinct = list(dict.fromkeys(each.positive for each in train))
     at = {text: i for i, text in enumerate(distinct)}
     encoded = encoder.texts(distinct)
     texts = encoded[[at[each.positive] for each in corpus]]
     asked = encoder.queries([each.query for each in train])
     own = encoded[[at[each.positive] for each in train]]
-    keyword = _bm25(corpus, scratch / "keywords") if "bm25" in wanted.mined_by else None
+    keyword = None
+    if "bm25" in wanted.mined_by:
+        # no stemmer, so that no further package is needed
+        plain = Keywords.model_validate({"stemmer": "none"})
+        keyword = keyword_index([p.positive for p in corpus], scratch / "keywords", plain)
 
     def candidates(i: int) -> Iterator[int]:
         cosines = texts @ asked[i]
@@ -77,13 +79,11 @@ def mined(
     return found, hard
 
 
-def _bm25(corpus: Sequence[Pair], folder: Path) -> Any:
-    """A keyword index of the corpus; no stemmer, so that no further package is needed."""
+def keyword_index(texts: Sequence[str], folder: Path, settings: Keywords) -> Any:
+    """BM25 of texts, which are named by their number."""
     from llmctl.rag import keywords
-    from llmctl.schema.keywords import Keywords
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    settings = Keywords.model_validate({"stemmer": "none"})
-    keywords.build(folder, ((str(i), p.positive) for i, p in enumerate(corpus)), settings)
+    keywords.build(folder, ((str(i), text) for i, text in enumerate(texts)), settings)
     return keywords.open(folder)

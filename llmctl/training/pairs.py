@@ -2,8 +2,8 @@
 
 A row is either a pair (`query`, `positive`, and `negatives` if it has them) or a chunk of an ingest
 artifact (`text`, `document_id`, `meta` with title and headings), from which pairs are made without
-a model: the title, heading or first sentence asks for the text, or one sentence for the rest of it
-(the inverse cloze task of Lee et al. 2019).
+a model: the title, heading or first sentence asks for the text, or one sentence, or each of the
+first ones, for the rest of it (the inverse cloze task of Lee et al. 2019).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,6 +25,8 @@ from llmctl.schema.parts import TrainData
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 FEWEST_WORDS = 4
 """A shorter query or text says too little to be found by."""
+MOST_SENTENCES = 6
+"""Sentences of one chunk that ask for the rest of it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Pair:
     group: str
     """The chunk: pairs of one chunk are never each other's negatives."""
     negatives: tuple[str, ...] = ()
+    whole: str = ""
+    """The text as a store has it: with its title, and with the query if it is a part of it."""
 
 
 def read(data: TrainData, queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
@@ -109,52 +114,66 @@ def _of_row(row: dict[str, Any], queries: Sequence[str], seed: int, where: str) 
             raise InputError(f"{where}: query, positive and negatives have to be texts")
         group = row_id(row["positive"])
         document = str(row.get("document_id") or group)
-        yield Pair(row["query"], row["positive"], document, group, tuple(negatives))
+        positive = row["positive"]
+        yield Pair(row["query"], positive, document, group, tuple(negatives), positive)
         return
     if not isinstance(row.get("text"), str):
         raise InputError(f"{where}: is neither a pair (query, positive) nor a chunk (text)")
     key = str(row.get("id") or row_id(row["text"]))
     document = str(row.get("document_id") or key)
     meta = row.get("meta") or {}
-    for kind in queries:
-        made = MAKERS[kind](row["text"].strip(), meta, Random(f"{seed} {key}"))
-        if made is not None and all(len(each.split()) >= FEWEST_WORDS for each in made[1:]):
-            query, text = made
-            if len(query.split()) >= 2:
-                yield Pair(query, text, document, key)
-
-
-def _title(text: str, meta: dict[str, Any], random: Random) -> tuple[str, str] | None:
+    text = row["text"].strip()
     title = str(meta.get("title") or "").strip()
-    return (title, text.removeprefix(title).strip()) if title else None
+    whole = text if text.startswith(title) else f"{title}\n{text}"
+    for kind in queries:
+        for query, rest in MAKERS[kind](text, meta, Random(f"{seed} {key}")):
+            if len(rest.split()) >= FEWEST_WORDS and len(query.split()) >= 2:
+                yield Pair(query, rest, document, key, (), whole)
 
 
-def _heading(text: str, meta: dict[str, Any], random: Random) -> tuple[str, str] | None:
+def _title(text: str, meta: dict[str, Any], random: Random) -> Iterator[tuple[str, str]]:
+    title = str(meta.get("title") or "").strip()
+    if title:
+        yield title, text.removeprefix(title).strip()
+
+
+def _heading(text: str, meta: dict[str, Any], random: Random) -> Iterator[tuple[str, str]]:
     headings = meta.get("headings") or []
     last = str(headings[-1]).strip() if headings else ""
-    return (last, text.removeprefix(last).strip()) if last else None
+    if last:
+        yield last, text.removeprefix(last).strip()
 
 
-def _first_sentence(text: str, meta: dict[str, Any], random: Random) -> tuple[str, str] | None:
+def _first_sentence(text: str, meta: dict[str, Any], random: Random) -> Iterator[tuple[str, str]]:
     sentences = SENTENCE.split(text)
-    return (sentences[0], " ".join(sentences[1:])) if len(sentences) > 1 else None
+    if len(sentences) > 1:
+        yield sentences[0], " ".join(sentences[1:])
 
 
-def _inverse_cloze(text: str, meta: dict[str, Any], random: Random) -> tuple[str, str] | None:
+def _inverse_cloze(text: str, meta: dict[str, Any], random: Random) -> Iterator[tuple[str, str]]:
+    cut = list(_each_sentence(text))
+    if cut:
+        yield random.choice(cut)
+
+
+def _sentences(text: str, meta: dict[str, Any], random: Random) -> Iterator[tuple[str, str]]:
+    yield from islice(_each_sentence(text), MOST_SENTENCES)
+
+
+def _each_sentence(text: str) -> Iterator[tuple[str, str]]:
+    """(sentence, all others) of every sentence that says something."""
     sentences = SENTENCE.split(text)
-    long = [i for i, each in enumerate(sentences) if len(each.split()) >= FEWEST_WORDS]
-    if len(sentences) < 2 or not long:
-        return None
-    taken = random.choice(long)
-    rest = [each for i, each in enumerate(sentences) if i != taken]
-    return sentences[taken], " ".join(rest)
+    for i, each in enumerate(sentences):
+        if len(sentences) > 1 and len(each.split()) >= FEWEST_WORDS:
+            yield each, " ".join(sentences[:i] + sentences[i + 1 :])
 
 
-MAKERS: dict[str, Callable[[str, dict[str, Any], Random], tuple[str, str] | None]] = {
+MAKERS: dict[str, Callable[[str, dict[str, Any], Random], Iterator[tuple[str, str]]]] = {
     "title": _title,
     "heading": _heading,
     "first_sentence": _first_sentence,
     "inverse_cloze": _inverse_cloze,
+    "sentences": _sentences,
 }
 
 

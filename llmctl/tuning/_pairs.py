@@ -9,7 +9,7 @@ from pydantic import Field
 from llmctl.schema.base import Part
 from llmctl.tuning.base import Task
 
-Query = Literal["title", "heading", "first_sentence", "inverse_cloze"]
+Query = Literal["title", "heading", "first_sentence", "inverse_cloze", "sentences"]
 
 
 class Negatives(Part):
@@ -38,7 +38,8 @@ class PairTask(Task):
         ("title", "inverse_cloze"),
         min_length=1,
         description="How rows of chunks become pairs: title, last heading or first sentence "
-        "against the text, or one sentence against the rest (inverse cloze). Rows that have "
+        "against the text, or one sentence (inverse_cloze) or each of the first ones (sentences) "
+        "against the rest. Rows that have "
         "`query` and `positive` are taken as they are.",
     )
     negatives: Negatives = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -145,9 +146,50 @@ def embedding(recipe: Any, built: SimpleNamespace) -> None:
         before = weight.weight.item()
         weight.weight.add_(1.0)
     built.share = round(weight.weight.item() - before, 5)
+    built.teacher = recipe.task.teacher
     large = recipe.model_copy(update={"batch_size": 512})
     model = nn.Sequential(nn.Identity())
     built.mini = training.loss_of(model, large, recipe.task).mini_batch_size
+
+
+def lesson(teacher: Any) -> SimpleNamespace:
+    """What a layer learns from three words in forty texts, and its loss at first."""
+    import numpy as np
+    import torch
+
+    from llmctl.training import distillation, mining
+    from llmctl.training.pairs import Pair
+
+    def letters(texts: Any) -> Any:
+        counts = np.array([[t.count(c) + 0.1 for c in "abcdefgh"] for t in texts], np.float32)
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+    texts = [
+        f"{'abcdefgh'[i % 8] * (i % 5 + 1)} filter{'' if i % 3 else 's'} the {i}{' x' * (i % 4)}"
+        for i in range(40)
+    ]
+    rows = [Pair("the a filter of b", t, t, t, (), t) for t in texts]
+    with TemporaryDirectory() as folder:
+        found = distillation.lesson(mining.Encoder(letters, letters), rows, teacher, Path(folder))
+    head = distillation.Head(found, teacher.temperature)
+    given = (torch.from_numpy(each) for each in (found.queries, found.candidates, found.scores))
+    return SimpleNamespace(
+        count=found.candidates.shape[1],
+        first=[round(float(each), 4) for each in found.scores[0][:10]],
+        loss=round(float(head(*given)["loss"]), 4),
+    )
+
+
+def taught(name: str) -> Any:
+    """Whether the teacher's key changes what is learnt from what its default gives."""
+
+    def where(built: SimpleNamespace) -> bool:
+        from llmctl.tuning.embedding import Teacher
+
+        usual = lesson(Teacher.model_validate({}))
+        return bool(getattr(lesson(built.teacher), name) != getattr(usual, name))
+
+    return where
 
 
 def reranker(recipe: Any, built: SimpleNamespace) -> None:
@@ -317,6 +359,14 @@ ROWS = SHARED | {
     "task[embedding].negatives.depth": (1, lambda built: built.hard, 0),
     "task[embedding].negatives.margin": (0.99, lambda built: built.hard, 0),
     "task[embedding].mini_batch": (7, lambda built: built.mini),
+    "task[embedding].teacher.candidates": (7, lambda built: lesson(built.teacher).count),
+    "task[embedding].teacher.alpha": (0.1, taught("first"), True),
+    "task[embedding].teacher.smoothing": (0.0, taught("first"), True),
+    "task[embedding].teacher.temperature": (0.5, taught("loss"), True),
+    "task[embedding].teacher.keywords.stemmer": ("none", taught("first"), True),
+    "task[embedding].teacher.keywords.stop_words": (["filter"], taught("first"), True),
+    "task[embedding].teacher.keywords.k1": (0.1, taught("first"), True),
+    "task[embedding].teacher.keywords.b": (0.0, taught("first"), True),
     "task[embedding].interpolate": (0.5, lambda built: built.share, 0.5),
     "task[reranker].queries": (["title"], lambda built: len(built.pairs), 10),
     "task[reranker].negatives.count": (2, lambda built: len(built.mined[0].negatives)),

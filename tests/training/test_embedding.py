@@ -142,7 +142,7 @@ def test_interpolated_weights_lie_between_those_before_and_after(
     rows, task = chunks(tmp_path), {"kind": "embedding", "mini_batch": 4}
     found = [load_file(tiny_encoder / "model.safetensors")]
     for share in (1.0, 0.25):
-        recipe = made(tiny_encoder, rows, task=task | {"interpolate": share})
+        recipe = made(tiny_encoder, rows, task=task | {"interpolate": share}, max_steps=2)
         folder = run(recipe, tmp_path / str(share)).folder
         found.append(load_file(folder / "model" / "model.safetensors"))
     before, after, between = found
@@ -151,3 +151,64 @@ def test_interpolated_weights_lie_between_those_before_and_after(
         assert each == pytest.approx(0.75 * before[name] + 0.25 * after[name], abs=1e-6)
         moved += bool((after[name] != before[name]).any())
     assert moved > 10
+
+
+def searching(model: Path, rows: Path, **keys: Any) -> SftRecipe:
+    task = {
+        "kind": "embedding", "queries": ["title", "sentences"],
+        "teacher": {"candidates": 10, "temperature": 0.1},
+    }  # fmt: skip
+    return made(model, rows, **{"task": task, "learning_rate": 5e-3, "batch_size": 16, **keys})
+
+
+def test_a_layer_learns_the_order_of_a_search_and_every_embedder_reads_it(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    np = pytest.importorskip("numpy")
+    from llmctl.rag.embedders.base import Embedder
+
+    recipe = searching(tiny_encoder, chunks(tmp_path), max_steps=30)
+    artifact = run(recipe, tmp_path / "out")
+    losses = [row["loss"] for row in log(artifact)]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    folder = str(tmp_path / "out" / "model")
+    texts = ["a pump", "the valve of the boiler is old", "", "cloud " * 30]
+    with (
+        Embedder.of({"kind": "sentence_transformers", "model": folder}).open() as plain,
+        Embedder.of({"kind": "sentence_transformers", "model": str(tiny_encoder)}).open() as base,
+    ):
+        wanted = plain.texts(texts)
+        assert (wanted * base.texts(texts)).sum(1).max() < 0.9999
+    pytest.importorskip("onnx")
+    with Embedder.of({"kind": "onnx", "model": folder}).open() as fast:
+        assert np.allclose(fast.texts(texts), wanted, atol=1e-4)
+
+
+def test_a_search_is_learnt_as_it_is_done(tiny_encoder: Path, tmp_path: Path) -> None:
+    """The lesson has, for each query, the order that `retrieve` gives among the other texts."""
+    import numpy as np
+
+    from llmctl.training import distillation
+
+    recipe = searching(tiny_encoder, chunks(tmp_path))
+    found = pairs.read(recipe.data, recipe.task.queries, 0, Artifact(tmp_path / "a"))  # type: ignore[attr-defined]
+    model = embedding.load(tiny_encoder)
+    task: Any = recipe.task
+    lesson = distillation.lesson(embedding.encoder_of(model), found, task.teacher, tmp_path)
+    assert lesson.candidates.shape == lesson.scores.shape == (len(found), 10)
+    groups = [each.group for each in pairs.one_each(found)]
+    for pair, rows, scores in zip(found, lesson.candidates, lesson.scores, strict=True):
+        assert pair.group not in {groups[row] for row in rows} and len(set(rows)) == 10
+        assert scores.min() >= 0 and scores.max() <= 1
+    vectors_only = task.teacher.model_copy(update={"alpha": 1.0, "smoothing": 0.0})
+    plain = distillation.lesson(embedding.encoder_of(model), found, vectors_only, tmp_path)
+    for query, rows in zip(plain.queries, plain.candidates, strict=True):
+        cosines = plain.texts[rows] @ query
+        assert (np.diff(cosines) <= 1e-6).all()
+    head = distillation.Head(plain, 0.05)
+    assert np.allclose(head.linear.weight.detach().numpy(), np.eye(32))
+
+
+def test_keys_that_say_nothing_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mini_batch says nothing beside `teacher`"):
+        made("m", tmp_path, task={"kind": "embedding", "teacher": {}, "mini_batch": 4})

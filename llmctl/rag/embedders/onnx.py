@@ -43,6 +43,7 @@ class Model:
         self.cut: Sequence[int] = ()
         self.prompts = prompts_of(folder, embedder.text_prefix, embedder.query_prefix)
         self.pooling = pooling_of(folder, prompts=any(self.prompts))
+        self.layers = layers_of(folder)
         if not (folder / "tokenizer.json").is_file():
             raise InputError(f"{folder}: has no tokenizer.json; {INSTEAD}")
         self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -90,6 +91,8 @@ class Model:
                 weights = mask[:, :, None].astype(np.float32)  # (batch, time, 1)
                 pooled = (hidden * weights).sum(1) / weights.sum(1)
             places += place
+            for weight in self.layers:
+                pooled = pooled @ weight.T
             found.append(pooled)
         vectors = np.concatenate(found)[np.argsort(places)]
         return unit(vectors, self.settings.dimensions, self.settings.model)
@@ -127,7 +130,7 @@ def pooling_of(folder: Path, *, prompts: bool = False) -> Literal["mean", "cls"]
     modules = _json(folder / "modules.json") or []
     for module in modules:
         kind = str(module["type"]).rpartition(".")[2]
-        if kind not in ("Transformer", "Pooling", "Normalize"):
+        if kind not in ("Transformer", "Pooling", "Normalize", "Dense"):
             raise InputError(f"{folder}: its module {kind} is not known to onnx; {INSTEAD}")
         if kind == "Pooling":
             config = _json(folder / module["path"] / "config.json") or {}
@@ -141,6 +144,26 @@ def pooling_of(folder: Path, *, prompts: bool = False) -> Literal["mean", "cls"]
             if not modes <= {"mean", "mean_tokens"}:
                 raise InputError(f"{folder}: pools by {', '.join(sorted(modes))}; {INSTEAD}")
     return "mean"
+
+
+def layers_of(folder: Path) -> list[np.ndarray]:
+    """The linear layers behind the pooling, shape (out, in).
+
+    A Normalize between them changes nothing: the length of what comes out is 1 anyway.
+    """
+    found = []
+    for module in _json(folder / "modules.json") or []:
+        if str(module["type"]).endswith(".Dense"):
+            from safetensors.numpy import load_file
+
+            place = folder / module["path"]
+            about = _json(place / "config.json") or {}
+            linear = str(about.get("activation_function", "")).endswith(".Identity")
+            weights = load_file(place / "model.safetensors") if linear else {}
+            if set(weights) != {"linear.weight"}:
+                raise InputError(f"{folder}: its module Dense is more than linear; {INSTEAD}")
+            found.append(weights["linear.weight"])
+    return found
 
 
 def limit_of(folder: Path) -> int:
