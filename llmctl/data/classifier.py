@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmctl.data.filters.base import answer_of, question_of
 from llmctl.errors import InputError
+from llmctl.records import form_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +119,7 @@ def encoded(model: Any, texts: Sequence[str]) -> np.ndarray:
 
 def text_of(row: Mapping[str, Any], within: Within) -> str:
     """What is classified: a raw text, or the question, the answer or both of a conversation."""
-    if "text" in row and "messages" not in row:
+    if form_of(row) == "texts":
         return str(row["text"])
     parts = [] if within == "answer" else [question_of(row)]
     parts += [] if within == "question" else [answer_of(row)]

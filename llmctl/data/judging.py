@@ -13,7 +13,7 @@ from llmctl.data.filters.base import answer_of, field_of
 from llmctl.errors import InconclusiveError, InputError
 from llmctl.evaluation import judging as figures
 from llmctl.judges.base import POINTS, Answered, Contest, Judgement, LiveJudge, Preference
-from llmctl.records import Dropped, check_example, check_pair
+from llmctl.records import Dropped, check_example, check_pair, form_of
 from llmctl.schema.judging import Judging, Shown
 
 if TYPE_CHECKING:
@@ -90,14 +90,19 @@ def _by_one(
 def opinions(
     live: LiveJudge, rows: Sequence[Row], show: Shown
 ) -> Iterator[Judgement] | Iterator[Preference]:
-    """Scores of examples and texts, preferences between the answers of pairs."""
-    if rows and "chosen" in rows[0]:
+    """Scores of single answers and texts, preferences between the answers of pairs."""
+    form = form_of(rows[0]) if rows else "examples"
+    if form == "candidates":
+        raise InputError("judges: candidates have several answers; the builder best_worst judges")
+    if form == "pairs":
         return live.compare([contest_of(row, show) for row in rows])
     return live.score([answered_of(row, show) for row in rows])
 
 
 def answered_of(row: Row, show: Shown) -> Answered:
-    """An example's last answer and what was asked; of raw text the text, with nothing asked."""
+    """A row's last answer and what was asked; of raw text the text, with nothing asked."""
+    if "prompt" in row:
+        return Answered(str(row["id"]), row["prompt"], answer_of(row), **beside(row, show))
     turns = list(row.get("messages") or ())
     while turns and turns[-1]["role"] != "assistant":
         turns.pop()

@@ -92,6 +92,18 @@ def test_pairs_are_compared() -> None:
     assert told[0].figures["position_consistency"] == 0.0 and told[0].figures["ties"] == 1.0
 
 
+def test_every_form_of_row_is_judged_or_refused_in_words() -> None:
+    asked, said = [{"role": "user", "content": "?"}], [{"role": "assistant", "content": "one two"}]
+    labelled = {"id": "l", "prompt": asked, "completion": said, "label": True}
+    text = {"id": "t", "text": "one two three"}
+    for row, score in ((labelled, 2.0), (text, 3.0)):
+        [found], _ = judged_by([row], judge=length_judge())
+        assert found["meta"]["judgements"][0]["score"] == score
+    several = {"id": "c", "prompt": asked, "answers": [{"content": "a"}, {"content": "b"}]}
+    with pytest.raises(InputError, match="candidates have several answers"):
+        judged_by([several], judge=length_judge())
+
+
 def test_a_judge_is_compared_with_people(tmp_path: Path) -> None:
     labels = tmp_path / "labels.jsonl"
     answers = [("one", 1), ("one two", 2), ("one two three", 2), ("silent", 4)]

@@ -54,10 +54,11 @@ def answers_of(row: Mapping[str, Any]) -> list[str]:
 
 
 def answer_of(row: Mapping[str, Any]) -> str:
-    """The assistant's last turn; of a pair the chosen one, of raw text the text itself."""
-    if "text" in row and "messages" not in row:
-        return str(row["text"])
-    turns = row.get("messages") or row["chosen"]
+    """The last answer: of a pair the chosen one, of candidates the first, of raw text the text."""
+    form = form_of(row)
+    if form in ("texts", "candidates"):
+        return answers_of(row)[0]
+    turns = row[ANSWERS[form][0]]
     return next((m["content"] for m in reversed(turns) if m["role"] == "assistant"), "")
 
 

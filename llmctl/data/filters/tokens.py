@@ -46,7 +46,7 @@ class TokensFilter(Filter):
         def judge(row: Mapping[str, Any]) -> Verdict:
             asked = 0 if self.within == "answer" else count(_asked(row))
             answers = [] if self.within == "question" else answers_of(row)
-            if "messages" in row:  # its answers are one conversation, a pair's stand for themselves
+            if "messages" in row:  # one conversation; other answers stand for themselves
                 answers = ["\n".join(answers)] if answers else []
             for tokens in [asked + count(each) for each in answers] or [asked]:
                 if tokens < self.min_tokens:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from llmctl.data.filters.base import answers_of
 from llmctl.data.selectors.base import BY, Row, Selector, best_first
 from llmctl.schema.parts import ModelRef
 
@@ -42,8 +43,7 @@ class BudgetSelector(Selector):
 
 
 def text_of(row: Row) -> str:
-    """All that is trained on: the turns, or the raw text."""
-    if "text" in row and "messages" not in row:
-        return str(row["text"])
-    turns = row.get("messages") or [*row["prompt"], *row["chosen"], *row["rejected"]]
-    return "\n".join(turn["content"] for turn in turns)
+    """All that is trained on: what is asked and every answer, or the raw text."""
+    turns = row.get("messages") or row.get("prompt") or ()
+    asked = [turn["content"] for turn in turns if turn["role"] != "assistant"]
+    return "\n".join([*asked, *answers_of(row)])
