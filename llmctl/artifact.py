@@ -36,6 +36,8 @@ BUILDING = ".building"
 SCRATCH = "scratch"
 ABOUT = (".html", "README.md", "metrics.jsonl", "table.json", "junit.xml", ".log")
 """Outputs that tell about a run (times, pictures): no content for later stages."""
+TRACKED = "tracking"
+"""Folder of the trackers' files: they tell about a run, too."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,11 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 def content_digest(manifest: dict[str, Any]) -> str:
     """The digest of what later stages read of an artifact."""
     return digest.of_listing(
-        {n: o["sha256"] for n, o in manifest["outputs"].items() if not n.endswith(ABOUT)}
+        {
+            n: o["sha256"]
+            for n, o in manifest["outputs"].items()
+            if not n.endswith(ABOUT) and not n.startswith(f"{TRACKED}/")
+        }
     )
 
 

@@ -21,6 +21,15 @@ Scheduler = Literal[
 WITH_FLOOR = ("cosine_with_min_lr", "wsd")
 """Schedules that end above zero when `min_rate` says so."""
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio", "comet"]
+PACKAGES = {
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
+    "trackio": "trackio",
+    "comet": "comet_ml",
+}
+"""Tracker -> its distribution; the extra has the tracker's name."""
 
 
 class Samples(Part):
@@ -33,6 +42,34 @@ class Samples(Part):
         (), description="Questions of your own; they come before those of the held-out rows."
     )
     max_tokens: int = Field(40, ge=1, le=4096, description="Longest answer, in tokens.")
+
+
+class Launch(Part):
+    """How many processes train, and what each of them keeps."""
+
+    processes: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Processes on this machine, one for each GPU. The rows of one step are shared "
+        "out among them, so the recipe means the same on any number.",
+    )
+    strategy: Literal["ddp", "fsdp", "zero2", "zero3"] = Field(
+        "ddp",
+        description="ddp: each process has the whole model. fsdp: weights, gradients and optimizer "
+        "are shared out (FSDP2). zero2, zero3: DeepSpeed, gradients and optimizer, or all of it.",
+    )
+    offload: bool = Field(
+        False, description="fsdp, zero2, zero3: keep what is not in use in the host's memory."
+    )
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        if self.offload and self.strategy == "ddp":
+            raise ValueError("offload says nothing to strategy: ddp; use fsdp, zero2 or zero3")
+        if self.processes == 1 and self.strategy != "ddp":
+            raise ValueError(f"strategy: {self.strategy} shares out; it needs processes: 2 or more")
+        return self
 
 
 class LoopKeys(Recipe):
@@ -123,6 +160,17 @@ class LoopKeys(Recipe):
         "the last 20 steps is an alarm: a warning, and a mark in metrics.jsonl.",
     )
     stop_on_spike: bool = Field(False, description="End the run at the first alarm, with exit 1.")
+    launch: Launch = Field(
+        default_factory=lambda: Launch.model_validate({}), description="Processes that train."
+    )
+    tracking: tuple[Tracker, ...] = Field(
+        (), description="Where metrics go beside metrics.jsonl; each needs its package."
+    )
+    use: Literal["commercial", "research"] | None = Field(
+        None,
+        description="What the tuned model is for; a licence of the base model or of the rows that "
+        "forbids it is refused before training.",
+    )
 
     @model_validator(mode="after")
     def _loop_means_something(self) -> Self:
@@ -135,13 +183,22 @@ class LoopKeys(Recipe):
         for key in ("patience", "keep_best"):
             if getattr(self, key) and self.eval_every is None:
                 raise ValueError(f"{key} goes by the held-out loss on the way; set eval_every")
+        if self.gradient_accumulation % self.launch.processes:
+            raise ValueError(
+                f"gradient_accumulation ({self.gradient_accumulation}) is shared out among "
+                f"launch.processes ({self.launch.processes}); make it a multiple"
+            )
+        if self.auto_batch and self.launch.processes > 1:
+            raise ValueError("auto_batch works in one process; drop it or launch")
         return self
 
     def all_needs(self) -> dict[str, str]:
         """The packages of what is switched on."""
-        found = super().all_needs()
+        found = super().all_needs() | {PACKAGES[name]: name for name in self.tracking}
         if self.liger_kernel:
             found["liger-kernel"] = "liger"
+        if self.launch.strategy in ("zero2", "zero3"):
+            found["deepspeed"] = "deepspeed"
         return found
 
     def rows_a_step(self) -> int:

@@ -21,6 +21,7 @@ CAUSAL_ONLY = (
     "auto_batch",
     "neftune_alpha",
     "liger_kernel",
+    "launch",
 )
 """Keys that say nothing to an encoder: its rows are one text each, cut at `max_length`."""
 OF_CLASSIFIER = {"version", "out", "seed", "stage", "model", "data", "task", "max_length"}

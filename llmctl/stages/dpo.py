@@ -8,10 +8,12 @@ from llmctl.schema.dpo import DpoRecipe
 
 def run(recipe: DpoRecipe, artifact: Artifact) -> None:
     """Align the recipe's model; the artifact has model/, metrics.jsonl and report.html."""
-    from llmctl.training import quiet
+    from llmctl.training import launch
 
-    with quiet.libraries():
-        from llmctl.training import config, direct  # what they import speaks up unless it is told
+    launch.started(recipe, artifact, _align)
 
-        config.check_machine(recipe)
-        direct.align(recipe, artifact)
+
+def _align(recipe: DpoRecipe, artifact: Artifact) -> None:
+    from llmctl.training import direct  # what it imports speaks up unless it is told not to
+
+    direct.align(recipe, artifact)

@@ -8,8 +8,6 @@ from llmctl.schema.sft import SftRecipe
 
 def run(recipe: SftRecipe, artifact: Artifact) -> None:
     """Tune the recipe's model; the artifact has model/, metrics.jsonl and report.html."""
-    from llmctl.training import config, quiet
+    from llmctl.training import launch
 
-    config.check_machine(recipe)
-    with quiet.libraries():
-        recipe.task.tune(recipe, artifact)
+    launch.started(recipe, artifact, recipe.task.tune)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     TrainerCallback,
     TrainerControl,
@@ -18,7 +19,7 @@ from transformers import (
 from llmctl import rows, ui
 from llmctl.errors import LlmctlError
 from llmctl.schema.loop import LoopKeys
-from llmctl.training import dashboard
+from llmctl.training import checkpoints, dashboard
 from llmctl.training.spikes import Spikes
 
 Evaluate = Callable[[Any, int], dict[str, float]]
@@ -107,6 +108,23 @@ class Metrics(TrainerCallback):
                 "this step, or lower learning_rate"
             )
         ui.warn(f"step {step}: {said}")
+
+
+class Sealing(TrainerCallback):
+    """Marks each checkpoint as whole once every process has written its part."""
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """The trainer calls this when the last file of a checkpoint is there."""
+        if args.world_size > 1:
+            torch.distributed.barrier()
+        if state.is_world_process_zero:
+            checkpoints.seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class Measuring(TrainerCallback):

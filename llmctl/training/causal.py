@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     """Tune the recipe's model; the artifact has model/, adapter/, metrics.jsonl and report.html."""
     from llmctl import modelref
-    from llmctl.training import adapters, loop, measure, model, report, samples, vocabulary, xray
+    from llmctl.training import (
+        adapters,
+        card,
+        loop,
+        measure,
+        model,
+        report,
+        samples,
+        vocabulary,
+        xray,
+    )
 
     source = modelref.hf_folder(recipe.model)
     vocabulary.check_identity(recipe, source, artifact)
@@ -29,7 +39,11 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     tokenizer = words.tokenizer
     train, held = tokens(recipe, artifact, tokenizer)
     pieces = xray.show(train.first, set(tokenizer.all_special_ids))
-    policy = adapters.policy(recipe, source, words, artifact)
+
+    def fresh() -> Any:
+        return adapters.policy(recipe, source, words, artifact)
+
+    policy = fresh()
     if recipe.packing and len(train) > 1:
         model.check_packing(policy, train[0].ids, train[1].ids)
 
@@ -39,25 +53,29 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     written.write(policy, 0)
 
     def on_the_way(model: Any, step: int) -> dict[str, float]:
-        written.write(model, step)
+        if recipe.launch.strategy == "ddp":
+            written.write(model, step)
         return mean_loss(losses(model, held, "held-out loss"))
 
     trainer, steps = loop.run(
         recipe,
         artifact,
         policy,
-        load=lambda: adapters.policy(recipe, source, words, artifact),
+        load=fresh,
         build=lambda each, base: build_trainer(each, artifact, base, words, train),
         evaluate=on_the_way if held else None,
     )
 
-    tuned = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    tuned = loop.whole(trainer, fresh)
+    if tuned is None:  # of several processes, one writes the artifact
+        return
     tuned, form = adapters.finished(tuned, words, recipe, artifact, train[0].ids)
     after = losses(tuned, held, "loss after")
     step = trainer.state.global_step
     written.write(tuned, step, again=True)  # keep_best may have changed the weights since
     model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
     _compare(artifact, before, after)
+    card.write(recipe, artifact)
     texts = written.publish(step)
     report.write(f"sft: {recipe.model}", artifact, steps, pieces, texts, recipe)
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from llmctl import ui
 from llmctl.errors import LlmctlError
 
-WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
+SEAL = "whole.json"
 
 
 def newest(folder: Path) -> Path | None:
@@ -27,29 +27,48 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
+def seal(path: Path) -> None:
+    """Say that a checkpoint is whole: its files with their sizes, written last."""
+    sizes = {
+        each.relative_to(path).as_posix(): each.stat().st_size
+        for each in sorted(path.rglob("*"))
+        if each.is_file() and each.name != SEAL
+    }
+    waiting = path / f"{SEAL}.partial"
+    waiting.write_text(json.dumps(sizes), encoding="utf-8")
+    waiting.replace(path / SEAL)
+
+
 def broken(path: Path) -> str | None:
     """What is wrong with a checkpoint; None when it can be continued from."""
     step = int(path.name.rpartition("-")[2])
     try:
+        sizes = json.loads((path / SEAL).read_bytes())
         state = json.loads((path / "trainer_state.json").read_bytes())
         if state.get("global_step") != step:
             return f"trainer_state.json is of step {state.get('global_step')}"
-        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-            with zipfile.ZipFile(path / name) as file:
-                bad = file.testzip()
-            if bad is not None:
-                return f"{name} is damaged"
-        weights = [path / name for name in WEIGHTS if (path / name).is_file()]
-        shards = list(path.glob("model-*-of-*.safetensors"))
-        if not weights and not shards:
-            return "it has no weights"
-        for each in (*weights, *shards):
-            with safe_open(str(each), framework="pt") as tensors:
-                tensors.keys()
+        for name, size in sizes.items():
+            if (path / name).stat().st_size != size:
+                return f"{name} has {(path / name).stat().st_size} bytes, not {size}"
+            if problem := _damaged(path / name):
+                return problem
     except FileNotFoundError as error:
-        return f"{Path(str(error.filename)).name} is missing"
-    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
+        missing = Path(str(error.filename)).name
+        return "it was not written to its end" if missing == SEAL else f"{missing} is missing"
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, SafetensorError) as error:
         return str(error).splitlines()[0]
+    return None
+
+
+def _damaged(file: Path) -> str | None:
+    """What torch or safetensors could not read of a file."""
+    if file.suffix == ".safetensors":
+        with safe_open(str(file), framework="pt") as tensors:
+            tensors.keys()
+    elif file.suffix in (".pt", ".pth"):
+        with zipfile.ZipFile(file) as archive:
+            if archive.testzip() is not None:
+                return f"{file.name} is damaged"
     return None
 
 

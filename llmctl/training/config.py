@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SCHEDULERS = {"wsd": "warmup_stable_decay"}
 """Our name of a schedule -> transformers', where they differ."""
+TRACKERS = {"comet": "comet_ml"}
+"""The same of trackers."""
 
 
 def on_gpu() -> bool:
@@ -40,6 +42,13 @@ def check_machine(recipe: TrainingRecipe) -> None:
         raise MissingError("precision: fp16 needs a GPU; write auto, which is fp32 on a CPU")
     if recipe.liger_kernel:
         raise MissingError("liger_kernel needs a GPU; drop it on a CPU")
+
+
+def check_devices(processes: int) -> None:
+    """Refuse more processes than there are GPUs."""
+    found = torch.cuda.device_count()
+    if processes > found:
+        raise MissingError(f"launch.processes: {processes}, and this machine has {found} GPUs")
 
 
 def precision_of(recipe: TrainingRecipe) -> str:
@@ -86,7 +95,7 @@ def arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
         "num_train_epochs": recipe.epochs,
         "max_steps": recipe.max_steps or -1,
         "per_device_train_batch_size": recipe.batch_size,
-        "gradient_accumulation_steps": recipe.gradient_accumulation,
+        "gradient_accumulation_steps": recipe.gradient_accumulation // recipe.launch.processes,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": SCHEDULERS.get(recipe.scheduler, recipe.scheduler),
         "lr_scheduler_kwargs": schedule_options(recipe, recipe.max_steps or 0) or None,
@@ -104,15 +113,45 @@ def arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
         "greater_is_better": False,
         "save_strategy": "steps",
         "save_steps": recipe.save_every,
-        "save_total_limit": 2,  # a kill in the middle of the newest leaves the one before it
+        # a kill in the middle of the newest leaves the one before it; the best comes on top
+        "save_total_limit": 3 if recipe.keep_best else 2,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # it would write a loss that is no number as 0
-        "report_to": "none",
+        "run_name": recipe.out.name,
+        "project": "llmctl",
+        "report_to": [TRACKERS.get(name, name) for name in recipe.tracking],
         "disable_tqdm": True,
         "use_cpu": not on_gpu(),
         "dataloader_pin_memory": on_gpu(),
         **recipe.optimizer.arguments(),
+        **shared_out(recipe),
     }
+
+
+def shared_out(recipe: TrainingRecipe) -> dict[str, Any]:
+    """How weights, gradients and optimizer are shared out among the processes."""
+    launch = recipe.launch
+    if launch.strategy == "fsdp":
+        about = {
+            "version": 2,
+            "cpu_offload": launch.offload,
+            # recomputed inside the shards: once more gathering less than the trainer's own way
+            "activation_checkpointing": recipe.gradient_checkpointing,
+        }
+        return {"fsdp": True, "fsdp_config": about, "gradient_checkpointing": False}
+    if launch.strategy in ("zero2", "zero3"):
+        zero: dict[str, Any] = {"stage": int(launch.strategy[-1])}
+        if launch.offload:
+            zero["offload_optimizer"] = {"device": "cpu"}
+        if launch.strategy == "zero3":
+            zero["stage3_gather_16bit_weights_on_model_save"] = True
+            if launch.offload:
+                zero["offload_param"] = {"device": "cpu"}
+        sizes = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping")
+        kinds = {"bf16": {"enabled": "auto"}, "fp16": {"enabled": "auto"}}
+        auto = dict.fromkeys((*sizes, "gradient_accumulation_steps"), "auto")
+        return {"deepspeed": {"zero_optimization": zero, **kinds, **auto}}
+    return {}
 
 
 Config = TypeVar("Config", bound=TrainingArguments)
@@ -122,7 +161,23 @@ def made(kind: type[Config], **settings: Any) -> Config:
     """A TRL config without the warning about a name that TRL itself passes on to transformers."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
-        return kind(**settings)
+        found = kind(**settings)
+    if found.fsdp and found.use_cpu:
+        _share_out_on_a_cpu(found)
+    return found
+
+
+def _share_out_on_a_cpu(settings: Any) -> None:
+    """Let accelerate share out weights on a CPU too, so that a recipe can be tried without GPUs.
+
+    It turns FSDP on for accelerators only, though nothing in FSDP2 needs one: the kind of the
+    process group, which `settings` has made, is set by hand.
+    """
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    if settings.distributed_state is not None and settings.world_size > 1:
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 
 
 def sft_config(recipe: SftRecipe, folder: Path) -> SFTConfig:

@@ -9,6 +9,7 @@ from llmctl.artifact import Artifact
 from llmctl.schema.dpo import DpoRecipe
 from llmctl.training import (
     adapters,
+    card,
     data,
     direct_trainers,
     loop,
@@ -36,7 +37,10 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     pieces = xray(tokenizer, found)
     probe = first(found)
 
-    policy = adapters.policy(recipe, source, words, artifact)
+    def fresh() -> Any:
+        return adapters.policy(recipe, source, words, artifact)
+
+    policy = fresh()
     kept = artifact.scratch / "before.json"
     before = measure.remembered(kept) or measure.remember(
         kept, _measured(policy, found, "preference before")
@@ -54,24 +58,28 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
         return direct_trainers.build(each, artifact.scratch, base, words, found.train, labelled)
 
     def on_the_way(each: Any, step: int) -> dict[str, float]:
-        written.write(each, step)
+        if recipe.launch.strategy == "ddp":
+            written.write(each, step)
         return preference.eval_loss(before, _measured(each, found, "held-out rows"), good, beta)
 
     trainer, steps = loop.run(
         recipe,
         artifact,
         policy,
-        load=lambda: adapters.policy(recipe, source, words, artifact),
+        load=fresh,
         build=build,
         evaluate=on_the_way if before else None,
     )
-    tuned = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    tuned = loop.whole(trainer, fresh)
+    if tuned is None:  # of several processes, one writes the artifact
+        return
     tuned, form = adapters.finished(tuned, words, recipe, artifact, probe)
     after = _measured(tuned, found, "preference after")
     model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
     compare(artifact, found, before, after, recipe.beta)
     step = trainer.state.global_step
     written.write(tuned, step, again=True)
+    card.write(recipe, artifact)
     texts = written.publish(step)
     report.write(f"dpo: {recipe.model}", artifact, steps, pieces, texts, recipe)
 

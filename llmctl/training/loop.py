@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from peft import get_peft_model
 from transformers import TrainerState
 
 from llmctl import ui
@@ -57,6 +58,25 @@ def run(
         recipe, policy = recipe.model_copy(update=smaller), load()
 
 
+def whole(trainer: Any, load: Callable[[], Any]) -> Any:
+    """The trained model as one process has it; None in the processes that write nothing.
+
+    What is shared out is gathered by all and put into a model that `load` gives.
+    """
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        found = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        return found if trainer.is_world_process_zero() else None
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.is_world_process_zero():
+        return None
+    found = load()
+    adapters = getattr(trainer.model, "peft_config", None)
+    if adapters and not hasattr(found, "peft_config"):
+        found = get_peft_model(found, adapters["default"])
+    found.load_state_dict(weights)
+    return found
+
+
 def fit(
     trainer: Any, recipe: TrainingRecipe, artifact: Artifact, evaluate: Evaluate | None = None
 ) -> Steps:
@@ -97,11 +117,12 @@ def train(
         trainer.args.lr_scheduler_kwargs = config.schedule_options(recipe, total) or None
         trainer.optimizer_cls_and_kwargs = config.optimizer_factory(recipe)
     if recipe is not None and recipe.eval_every is not None and evaluate is None:
-        ui.warn("eval_every: there are no held-out rows to measure on the way")
+        ui.warn("eval_every: there is nothing to measure on the way")
     elif recipe is not None and recipe.eval_every is not None and evaluate is not None:
         callbacks.measured_by(trainer, evaluate)
         trainer.add_callback(callbacks.Measuring(recipe))
         trainer.args.load_best_model_at_end = recipe.keep_best
+    trainer.add_callback(callbacks.Sealing())
     if start is not None:
         ui.note(f"continuing from {start.name}")
         state = TrainerState.load_from_json(str(start / "trainer_state.json"))

@@ -71,7 +71,7 @@ def words(built: SimpleNamespace, part: str) -> bool:
 
 KINDS = sft.KINDS
 AROUND: dict[str, dict[str, Any]] = {
-    **{key: sft.AROUND[key] for key in ("qlora", "replace_template")},
+    **{key: sft.AROUND[key] for key in ("qlora", "replace_template", "launch")},
     "label_smoothing": {"loss": "robust"},
     "gamma": {"loss": "simpo"},
     "alpha": {"loss": "alphapo", "alpha": 0.2},

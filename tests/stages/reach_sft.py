@@ -29,6 +29,7 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
     """What sft and dpo share: the trainer's settings, the adapter, the rows."""
     from tiny_tokenizer import tiny_tokenizer
 
+    from llmctl import licensing
     from llmctl.artifact import Artifact
     from llmctl.errors import InputError
     from llmctl.training import callbacks, config, data, loop, samples, sources, vocabulary
@@ -63,6 +64,8 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
         metrics=callbacks.Metrics(tmp_path / "m", lambda step, facts: None, recipe),
         samples=answered.prompts,
         longest_sample=answered.most,
+        shared=config.shared_out(recipe),
+        licences=[line.rpartition(": ")[2] for line in licensing.check(recipe.use, "no/such", {})],
         args=args,
         lora=lora,
         bits=config.four_bits(recipe),
@@ -287,6 +290,11 @@ SHARED: dict[str, Any] = {
     "samples.rows": (1, lambda built: len(built.samples), 1),
     "samples.prompts": (["Who?"], lambda built: built.samples[0].text, "Who?"),
     "samples.max_tokens": (7, lambda built: built.longest_sample),
+    "launch.processes": (4, lambda built: built.args.gradient_accumulation_steps, 1),
+    "launch.strategy": ("ddp", lambda built: built.shared, {}),
+    "launch.offload": (True, lambda built: built.shared["fsdp_config"]["cpu_offload"]),
+    "tracking": (["comet"], lambda built: built.args.report_to, ["comet_ml"]),
+    "use": ("commercial", lambda built: built.licences, ["read whether it allows commercial use"]),
     "spike_factor": (3.0, lambda built: built.metrics.spikes.factor),
     "stop_on_spike": (True, lambda built: built.metrics.stop_on_spike),
     "weight_decay": (0.01, lambda built: built.args.weight_decay),
@@ -322,6 +330,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "data.mix": {"path": "more"},
 }
 AROUND: dict[str, dict[str, Any]] = {
+    "launch": {"launch": {"processes": 2, "strategy": "fsdp"}},
     "qlora": {"method": "qlora"},
     "padding_free": {"packing": False},
     "replace_template": {"chat_template": "chatml"},

@@ -1,0 +1,144 @@
+"""Several processes from one recipe: the stage runs in each, the first one writes the artifact.
+
+The parent starts the processes with torch's own variables (rank, world size, an address on this
+machine) and waits. Each runs the whole stage on the same recipe; the trainer shares out the rows
+and the work. When one fails, the others are ended, and its error becomes the parent's. A process
+of this kind dies with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from llmctl import errors, ui
+from llmctl.artifact import Artifact
+from llmctl.errors import LlmctlError
+from llmctl.schema.training import TrainingRecipe
+
+R = TypeVar("R", bound=TrainingRecipe)
+INSIDE = "LLMCTL_LAUNCHED"
+"""Set in the processes that were started here."""
+FOLDER = "launch"
+RESULT = "result.json"
+FIELDS = ("metrics", "rows", "model", "extra", "summary", "determinism")
+"""What the first process fills in an artifact beside its files."""
+
+
+def started(recipe: R, artifact: Artifact, work: Callable[[R, Artifact], None]) -> None:
+    """The work of a training stage, here or in several processes, once nothing forbids it."""
+    from llmctl import licensing
+    from llmctl.training import config, quiet, tracking
+
+    config.check_machine(recipe)
+    if INSIDE not in os.environ:
+        licensing.warn(recipe.use, recipe.model, artifact.inputs)
+    if wanted(recipe):
+        run(recipe, artifact)
+        return
+    tracking.prepare(recipe, artifact)
+    with quiet.libraries():
+        work(recipe, artifact)
+
+
+def wanted(recipe: TrainingRecipe) -> bool:
+    """Whether the stage has to be started several times; not in the processes themselves."""
+    return recipe.launch.processes > 1 and INSIDE not in os.environ
+
+
+def run(recipe: TrainingRecipe, artifact: Artifact) -> None:
+    """Run the recipe's stage in `launch.processes` processes; fills the artifact."""
+    from llmctl.training import checkpoints, config
+
+    if config.on_gpu():
+        config.check_devices(recipe.launch.processes)
+    checkpoints.newest(artifact.scratch / "checkpoints")  # removes what is broken, once
+    folder = artifact.scratch / FOLDER
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.json"):
+        old.unlink()
+    given = {key: {"path": str(i.path), **i.row()} for key, i in artifact.inputs.items()}
+    # only what was set: validators tell a value that was given from a default
+    asked = recipe.model_dump(mode="json", exclude_unset=True)
+    about = {"recipe": asked, "folder": str(artifact.folder), "inputs": given}
+    (folder / "job.json").write_text(json.dumps(about), encoding="utf-8")
+    ui.note(f"{recipe.launch.processes} processes, {recipe.launch.strategy}")
+    _wait(_start(folder, recipe.launch.processes), folder)
+    found = json.loads((folder / RESULT).read_bytes())
+    for name in FIELDS:
+        setattr(artifact, name, found[name])
+    artifact.summary = [(label, value) for label, value in found["summary"]]
+    artifact.dropped = Counter(found["dropped"])
+
+
+def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = max((os.cpu_count() or 1) // count, 1)
+    started = []
+    for rank in range(count):
+        variables = {
+            "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, INSIDE: 1,
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        }  # fmt: skip
+        with (folder / f"rank-{rank}.log").open("wb") as log:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "llmctl.training.worker", str(folder)],
+                    env=os.environ | {key: str(value) for key, value in variables.items()},
+                    stdout=log if rank else sys.stderr.fileno(),
+                    stderr=log if rank else sys.stderr.fileno(),
+                    preexec_fn=_die_with_parent,
+                )
+            )
+    return started
+
+
+def _die_with_parent() -> None:
+    """Linux: the process gets SIGKILL when its parent is gone (prctl, PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _wait(started: list[subprocess.Popen[bytes]], folder: Path) -> None:
+    try:
+        while any(each.poll() is None for each in started):
+            if any(each.poll() for each in started):
+                break
+            time.sleep(0.1)
+    finally:
+        for each in started:
+            if each.poll() is None:
+                each.kill()
+            each.wait()
+    failed = [rank for rank, each in enumerate(started) if each.returncode > 0]
+    if failed or any(each.returncode for each in started):
+        raise error_of(folder, failed[0] if failed else 0)
+
+
+def error_of(folder: Path, rank: int) -> LlmctlError:
+    """The error that a process left; without one, where its output lies."""
+    for path in sorted(folder.glob("error-*.json")):
+        told = json.loads(path.read_bytes())
+        cls = getattr(errors, told["kind"], LlmctlError)
+        found: LlmctlError = cls(told["message"])
+        return found
+    log = folder / f"rank-{rank}.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return LlmctlError(
+        f"process {rank} of the training ended"
+        + (f": {lines[-1][:300]}" if lines else "")
+        + f"; its output is in {log}"
+    )

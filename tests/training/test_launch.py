@@ -1,0 +1,95 @@
+"""Several processes give what one gives, and fail as one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+from training_runs import CHAT, log, recipe, run
+
+from llmctl.errors import InputError
+
+pytestmark = pytest.mark.model
+
+TOLERANCE = 2e-5
+"""Losses in nats: sums over two processes are added in another order than over one."""
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The losses of one process."""
+    return [
+        row["loss"]
+        for row in log(run(recipe("sft", tiny_model, CHAT), tmp_path_factory.mktemp("one")))
+    ]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"launch": {"processes": 2}, "eval_every": 3},
+        {"launch": {"processes": 2, "strategy": "fsdp"}},
+    ],
+)
+def test_two_processes_have_the_losses_of_one(
+    tiny_model: Path, tmp_path: Path, alone: list[float], keys: dict[str, Any]
+) -> None:
+    artifact = run(recipe("sft", tiny_model, CHAT, **keys), tmp_path)
+    losses = [row["loss"] for row in log(artifact) if "loss" in row]
+    assert losses == pytest.approx(alone, abs=TOLERANCE)
+    assert artifact.metrics["merge_logit_error"] < 1e-3
+    assert artifact.metrics["eval_loss_after"] < artifact.metrics["eval_loss_before"]
+    assert (tmp_path / "model/model.safetensors").is_file()
+    assert artifact.summary and isinstance(artifact.summary[0], tuple)
+
+
+def test_the_error_of_a_process_is_the_parents(tmp_path: Path) -> None:
+    from llmctl.training import launch
+
+    (tmp_path / "rank-1.log").write_text("a\nSIGSEGV somewhere\n")
+    assert "process 1 of the training ended: SIGSEGV" in str(launch.error_of(tmp_path, 1))
+    told = {"kind": "InputError", "message": "rows.jsonl:3: wrong"}
+    (tmp_path / "error-0.json").write_text(json.dumps(told))
+    found = launch.error_of(tmp_path, 0)
+    assert isinstance(found, InputError) and str(found) == "rows.jsonl:3: wrong"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"processes": 3}, "make it a multiple"),
+        ({"strategy": "fsdp"}, "needs processes: 2 or more"),
+        ({"processes": 2, "offload": True}, "offload says nothing to strategy: ddp"),
+    ],
+)
+def test_a_launch_that_cannot_be_is_refused(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        recipe("sft", Path("model"), CHAT, launch=keys)
+
+
+def test_deepspeed_gets_its_settings_and_has_to_be_installed() -> None:
+    from llmctl.training import config
+
+    about = {"processes": 2, "strategy": "zero3", "offload": True}
+    made = recipe("sft", Path("model"), CHAT, launch=about)
+    zero = config.shared_out(made)["deepspeed"]["zero_optimization"]
+    assert zero["stage"] == 3 and zero["offload_param"] == {"device": "cpu"}
+    assert made.all_needs()["deepspeed"] == "deepspeed"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
+def test_two_gpus_have_the_losses_of_one(
+    tiny_model: Path, tmp_path: Path, alone: list[float], strategy: str
+) -> None:
+    if strategy != "fsdp":
+        pytest.importorskip("deepspeed")
+    about = {"processes": 2, "strategy": strategy}
+    artifact = run(recipe("sft", tiny_model, CHAT, launch=about, precision="fp32"), tmp_path)
+    assert [row["loss"] for row in log(artifact)] == pytest.approx(alone, abs=1e-3)
