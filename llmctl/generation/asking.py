@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item", bound=Mapping[str, Any])
 Result = TypeVar("Result")
 CUT_OFF_PENALTY = 0.5
-"""`frequency_penalty` of the second try of a reply that did not end."""
+"""Added to `frequency_penalty` when a reply that did not end is asked for again."""
 
 
 class Refused(Exception):  # noqa: N818 - it is the reason of a dropped row, not a failure
@@ -76,13 +76,18 @@ class Asker:
             return checked(reply, schema)
         except Refused as first:
             refused = first
+        turns: list[dict[str, str]] = []
+        penalty = 0.0
         for _ in range(self.repairs):
             self.asking.spending.note("repairs")
-            more, changed = repair(reply, refused)
+            if refused.reason == "reply_cut_off":
+                # most often it repeats itself; showing it the half reply would make that likelier
+                penalty += CUT_OFF_PENALTY
+            else:
+                turns += repair(reply, refused)  # a growing talk, so that no try is like the last
+            options = {**options, "penalty": penalty}
             try:
-                reply = self.session.chat(
-                    [*messages, *more], schema=schema, **{**options, **changed}
-                )
+                reply = self.session.chat([*messages, *turns], schema=schema, **options)
                 return checked(reply, schema)
             except CallError:  # as when the longer conversation does not fit: the reason stays
                 break
@@ -132,15 +137,12 @@ def checked(reply: Reply, schema: dict[str, Any] | None) -> Any:
     return value
 
 
-def repair(reply: Reply, refused: Refused) -> tuple[list[dict[str, str]], dict[str, Any]]:
-    """The turns, and the options, that ask for a reply once more."""
-    if refused.reason == "reply_cut_off":
-        # most often it repeats itself; showing it the half reply would make that likelier
-        return [], {"penalty": CUT_OFF_PENALTY}
+def repair(reply: Reply, refused: Refused) -> list[dict[str, str]]:
+    """The turns that ask for a reply once more."""
     return [
         {"role": "assistant", "content": reply.text[:4000]},
         *bundled("repair").messages("again", problem=refused.detail or refused.reason),
-    ], {}
+    ]
 
 
 class Writer:

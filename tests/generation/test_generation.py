@@ -158,6 +158,15 @@ def test_a_reply_that_stays_out_of_form_is_refused_with_the_reason() -> None:
     assert [request.penalty for request in cut.seen] == [0, 0.5], "or it would say the same again"
 
 
+def test_no_repair_is_like_the_one_before() -> None:
+    """A reply that is wrong in the same way twice must not be found in the cache for ever."""
+    session = Scripted(lambda n, _: '{"answer": ""}' if n < 4 else YES)
+    with asker(session) as each:
+        each.repairs = 3
+        assert each.ask(USER, FORM) == {"answer": "yes"}
+    assert [len(request.messages) for request in session.seen] == [1, 3, 5, 7]
+
+
 def test_a_call_that_fails_for_good_drops_its_item_only() -> None:
     session = Scripted(lambda n, r: CallError("gone") if r.messages[0]["content"] == "2" else YES)
     items = [{"id": str(n)} for n in range(5)]

@@ -53,6 +53,10 @@ ROWS: dict[str, Any] = {
         f"builders[{kind}].temperature": (0.5, asked("temperature"))
         for kind in (*OF_CHUNKS, *OF_ROWS)
     },
+    **{
+        f"builders[{kind}].repairs": (3, lambda b: b.recipe.builders[0].repairs)
+        for kind in (*OF_CHUNKS, *OF_ROWS)
+    },
     **{f"builders[{kind}].prompt": own_template(kind) for kind in (*OF_CHUNKS, *OF_ROWS)},
     **{
         f"builders[{kind}].max_chunks": (2, lambda b: len(b.asked) < 8, True)

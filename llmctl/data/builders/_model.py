@@ -34,6 +34,10 @@ class ModelBuilder(Builder):
     max_tokens: int = Field(400, ge=16, description="Longest reply, in tokens.")
     temperature: float = Field(0.0, ge=0, le=2, description="0 always takes the likeliest token.")
 
+    repairs: int = Field(
+        1, ge=0, le=5, description="How often a reply out of form is asked for again."
+    )
+
     @field_validator("prompt")
     @classmethod
     def _one_block(cls, given: str | None) -> str | None:
@@ -70,6 +74,7 @@ class ModelBuilder(Builder):
             "seed": material.seed,
         }
         with material.asking.open(self.engine) as asker:
+            asker.repairs = self.repairs
             yield Writer(asker, template, options)
 
     def build(self, material: Material) -> Iterator[Row | Dropped]:
