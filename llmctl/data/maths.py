@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -125,9 +126,16 @@ def formula(text: str) -> Any:
     text = re.sub(r"(?<=[\d)])\s*(?=[a-z(])", "*", text)  # 2x, 3(x+1)
     if len(text) > 300:
         raise ValueError("is too long")
+    import sympy
+
     try:
-        return _built(ast.parse(text.strip(), mode="eval").body)
-    except SyntaxError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # 1if is odd Python, and not the reader's
+            found = ast.parse(text.strip(), mode="eval").body
+        if isinstance(found, ast.Tuple):
+            return sympy.Tuple(*map(_built, found.elts))
+        return _built(found)
+    except Exception:  # the text is a model's: what sympy makes of it can fail in any way
         raise ValueError("is no formula") from None
 
 
@@ -151,7 +159,7 @@ def _built(node: ast.AST) -> Any:
             power = _built(right)
             if not power.is_number or abs(float(power)) > LARGEST_POWER:
                 raise ValueError("has a power that is too large")
-            return sympy.Pow(_built(left), power)
+            return sympy.Pow(_built(left), power, evaluate=False)  # 9**99**99 is not done
         case ast.BinOp(left=left, op=operator, right=right):
             a, b = _built(left), _built(right)
             match operator:
@@ -167,8 +175,6 @@ def _built(node: ast.AST) -> Any:
             name = {"ln": "log", "abs": "Abs"}.get(name, name)
             if name in FUNCTIONS:
                 return getattr(sympy, name)(_built(inner))
-        case ast.Tuple(elts=elements):
-            return sympy.Tuple(*map(_built, elements))
     raise ValueError("is no formula")
 
 
@@ -186,7 +192,7 @@ def _equal(left: Any, right: Any, tolerance: float) -> bool | None:
         at = {s: sympy.Rational(POINTS[(n + shift) % 3]) + n for n, s in enumerate(letters)}
         try:
             a, b = (complex(each.subs(at).evalf(30)) for each in (left, right))
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, ArithmeticError):
             return left == right or None  # infinite, or of no value
         if abs(a - b) > max(tolerance, 1e-12) * abs(b):
             return False

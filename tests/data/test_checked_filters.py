@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llmctl.data import maths
@@ -54,11 +56,32 @@ def test_the_last_answer_is_found(text: str, answer: str | None) -> None:
         ("\\sin^2", "1", None), ("cat", "dog", None), ("yes", "Yes.", True),
         ("9**9**9**9", "1", None), ("__import__('os').system('true')", "1", None),
         ("(lambda: 1)()", "1", None), ("x" * 400, "1", None), ("((" * 200, "1", None),
+        ("(1,2)**2", "1", None), ("-(1,2)", "1", None), ("((9**200)**200)**200", "1", False),
+        ("1if 2else 3", "1", None), ("a\x00b", "1", None),
         ("1/0", "1", None), ("10^{2}", "100", True), ("50^{\\circ}", "50", True),
     ],
 )  # fmt: skip
 def test_answers_are_compared_by_value(one: str, other: str, equal: bool | None) -> None:
     assert maths.same(one, other) is equal
+
+
+PIECES = [
+    "1", "9", "0", ".", ",", "x", "e", "pi", "+", "-", "*", "/", "^", "**", "(", ")", "{", "}", "=",
+    "\\frac", "\\sqrt", "{2}", "$", "%", " ", "\n", "\\boxed{", "####", "A:", "log(", "oo", "1e9",
+    "\x00", "−", "[", "i", "/0", "**-1", "if", "lambda", "'", "²", "½", "٣",
+]  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=12), st.lists(st.sampled_from(PIECES), max_size=8)
+)
+@settings(max_examples=200, deadline=None)
+def test_no_text_of_a_model_breaks_the_reading(one: list[str], other: list[str]) -> None:
+    text, second = "".join(one), "".join(other)
+    final = maths.final(text)
+    assert final is None or maths.same(final, final) is True
+    assert maths.same(text, second) in (True, False, None)
+    list(maths.equations(f"{text}={second}"))
 
 
 def test_maths_compares_with_the_reference() -> None:
