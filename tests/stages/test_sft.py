@@ -17,15 +17,16 @@ from llmctl.errors import InputError, LlmctlError
 pytestmark = pytest.mark.model
 
 
-def test_the_losses_are_those_of_bare_trl(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["lora", "full", "packed"])
+def test_the_losses_are_those_of_bare_trl(way: str, tiny_model: Path, tmp_path: Path) -> None:
     """A script that a user would write: TRL with the prompt and the answer in two columns."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    keys: dict[str, Any] = {"max_steps": 10, "packing": False, "batch_size": 2}
-    made = recipe("sft", tiny_model, CHAT, **keys, data={"validation": str(CHAT.parent / "held")})
+    keys: dict[str, Any] = {"max_steps": 10, "packing": way == "packed", "batch_size": 2}
+    keys["method"] = "lora" if way == "lora" else "full"
     held = tmp_path / "held.jsonl"
     lines = CHAT.read_text().splitlines()
     train = tmp_path / "train.jsonl"
@@ -49,6 +50,7 @@ def test_the_losses_are_those_of_bare_trl(tiny_model: Path, tmp_path: Path) -> N
         gradient_accumulation_steps=4, learning_rate=1e-3, lr_scheduler_type="cosine",
         warmup_steps=0.1, max_length=256, bf16=False, gradient_checkpointing=False, use_cpu=True,
         logging_steps=1, save_strategy="no", seed=42, data_seed=42, completion_only_loss=True,
+        packing=way == "packed",
         weight_decay=0.0, report_to="none", disable_tqdm=True,
     )  # fmt: skip
     trainer = SFTTrainer(
@@ -56,7 +58,7 @@ def test_the_losses_are_those_of_bare_trl(tiny_model: Path, tmp_path: Path) -> N
         args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
         peft_config=LoraConfig(
             task_type="CAUSAL_LM", r=4, lora_alpha=32, target_modules="all-linear", lora_dropout=0
-        ),
+        ) if way == "lora" else None,
     )  # fmt: skip
     trainer.train()
     theirs = [row["loss"] for row in trainer.state.log_history if "loss" in row]

@@ -163,24 +163,6 @@ def pair(**changed: Any) -> dict[str, Any]:
     return row | changed
 
 
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        (pair(prompt=messages("q", "a")), "the prompt ends with assistant"),
-        (pair(chosen=messages("q", "a")), "`chosen` repeats the prompt"),
-        (
-            pair(rejected=[{"role": "user", "content": "x"}]),
-            "one message of the assistant",
-        ),
-        (pair(rejected=[{"role": "assistant", "content": " "}]), "an empty answer"),
-        ({"prompt": messages("q")}, "a pair has"),
-    ],
-)
-def test_wrong_pairs_are_named(row: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=f"p.jsonl:2.*{said}"):
-        preference.check(row, "p.jsonl:2")
-
-
 def test_a_pair_is_one_prompt_and_two_whole_answers() -> None:
     found = preference.tokens_of(TOKENIZER, pair(), "here")
     assert TOKENIZER.decode(found.prompt).replace(" ", "").endswith("assistant\n")
@@ -196,3 +178,23 @@ def test_preference_counts_whole_answers_and_tokens_apart() -> None:
     found = preference.compare(before * 2, after * 2, beta=0.1)
     assert found["preference_sum_diff"].value == 1
     assert found["reward_margin"].value == pytest.approx(0.1 * 6)
+
+
+def test_a_prompt_has_the_tokens_that_it_will_have_when_it_is_asked(smollm: Path) -> None:
+    """Two newlines before a word are two tokens in this tokenizer, and one at the end of a text."""
+    from transformers import AutoTokenizer
+
+    from llmctl import templates
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm)
+    tokenizer.chat_template = templates.find("llama3").text.replace("<|eot_id|>", "<|im_end|>")
+    row = {"messages": messages("q", "a", "r", "b")}
+    asked = tokenizer.apply_chat_template(
+        row["messages"][:-1], add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    found = data.tokens_of(tokenizer, row, "f", "last")
+    whole = tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
+    assert whole[: len(asked)] != asked  # so it is worth a test
+    assert found.ids[: len(asked)] == asked
+    assert tokenizer.decode(found.ids) == tokenizer.decode(whole)
+    assert found.trained == [False] * len(asked) + [True] * (len(found.ids) - len(asked))
