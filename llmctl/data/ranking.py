@@ -42,7 +42,7 @@ def ranked(judge: Judge, material: Material, rows: Sequence[Row]) -> Iterator[Ra
     answers; an answer's points are its share of wins, a tie counting half.
     """
     method = _scores if judge.scores else _contests
-    with judge.open(material.asking.cache) as live:
+    with material.asking.judge(judge) as live:
         total = sum(len(row["answers"]) for row in rows)
         if not judge.scores:
             total = sum(len(row["answers"]) * (len(row["answers"]) - 1) // 2 for row in rows)

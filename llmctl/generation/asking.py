@@ -15,6 +15,7 @@ from llmctl.records import Dropped
 
 if TYPE_CHECKING:
     from llmctl.engines.base import Engine, Reply, Session
+    from llmctl.judges.base import Judge, LiveJudge
 
 Item = TypeVar("Item", bound=Mapping[str, Any])
 Result = TypeVar("Result")
@@ -45,6 +46,12 @@ class Asking:
         """Start an engine for one step."""
         with charged(self.spending), engine.open(self.cache) as session:
             yield Asker(self, engine, session)
+
+    @contextmanager
+    def judge(self, judge: Judge) -> Iterator[LiveJudge]:
+        """Make a judge ready for one step; its calls are charged too."""
+        with charged(self.spending), judge.open(self.cache) as live:
+            yield live
 
 
 class Asker:

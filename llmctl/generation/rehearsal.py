@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmctl.engines.base import Engine, Reply, Request
 from llmctl.engines.echo import EchoSession
 from llmctl.generation.asking import Asker, Asking
 from llmctl.generation.spending import cost
+from llmctl.judges.base import Answered, Contest, Judge, Judgement, LiveJudge, Preference
 
 if TYPE_CHECKING:
     from llmctl.schema.build_dataset import BuildDatasetRecipe
@@ -25,10 +26,11 @@ BYTES_PER_TOKEN = 4.3
 
 
 class Counting(EchoSession):
-    """Counts what is asked; answers as `echo` does, and is never cut off."""
+    """Counts what is asked; answers as `echo` does, each time otherwise, and is never cut off."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__("")
+        self.name = name
         self.counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -38,7 +40,37 @@ class Counting(EchoSession):
         tokens = round(asked / BYTES_PER_TOKEN)
         with self._lock:
             self.counts.update(calls=1, prompt=tokens, most=request.max_tokens)
-        return Reply(super().answer(request).text, tokens, 0, "stop")
+            number = self.counts["calls"]
+        text = super().answer(request).text
+        if request.schema is None:  # samples of one prompt differ, as those of a model do
+            text = f"{text} {self.name}.{number}"
+        return Reply(text, tokens, 0, "stop")
+
+
+class Supposed(LiveJudge):
+    """Prefers the first of two answers and each answer to the one before; counts what is asked."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def score(self, items: Iterable[Answered]) -> Iterator[Judgement]:
+        """See LiveJudge."""
+        for number, item in enumerate(items):
+            self.count(item.messages, item.answer, calls=1)
+            yield Judgement(float(number))
+
+    def compare(self, items: Iterable[Contest]) -> Iterator[Preference]:
+        """See LiveJudge; in both orders."""
+        for item in items:
+            self.count(item.messages, item.first + item.second, calls=2)
+            yield Preference("first", consistent=True)
+
+    def count(self, messages: Sequence[Mapping[str, Any]], shown: str, calls: int) -> None:
+        """Add what is asked about the answers shown."""
+        size = sum(len(each["content"].encode()) for each in messages) + len(shown.encode())
+        tokens = round(size / BYTES_PER_TOKEN)
+        self.counts.update(calls=calls, prompt=calls * tokens)
 
 
 class Rehearsal(Asking):
@@ -51,9 +83,18 @@ class Rehearsal(Asking):
     @contextmanager
     def open(self, engine: Engine) -> Iterator[Asker]:
         """Start nothing, and count what the step asks."""
-        session = Counting()
+        session = Counting(str(len(self.asked)))
         self.asked.append((engine, session.counts))
         yield Asker(self, engine, session)
+
+    @contextmanager
+    def judge(self, judge: Judge) -> Iterator[LiveJudge]:
+        """Start nothing; what a judge without a model does costs nothing."""
+        counts: Counter[str] = Counter()
+        engine = getattr(judge, "engine", None)
+        if engine is not None:
+            self.asked.append((engine, counts))
+        yield Supposed(counts)
 
 
 def estimate(recipe: BuildDatasetRecipe) -> dict[str, str]:

@@ -303,3 +303,30 @@ def test_what_teaches_something_stays() -> None:
         {"id": "t", "text": "t"},
     ]
     assert list(fitness.fit(good)) == good  # type: ignore[arg-type]
+
+
+def test_a_plan_starts_no_judge_and_counts_its_calls(tmp_path: Path) -> None:
+    from llmctl.generation.rehearsal import estimate
+    from llmctl.schema.build_dataset import BuildDatasetRecipe
+
+    rows.write_jsonl(
+        tmp_path / "r.jsonl", [{"prompt": f"q{n}", "answers": ["a", "b", "c"]} for n in range(4)]
+    )
+    engine = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    recipe = BuildDatasetRecipe.model_validate(
+        {
+            "stage": "build-dataset",
+            "source": tmp_path / "r.jsonl",
+            "out": tmp_path / "out",
+            "builders": [{"kind": "best_worst", "judge": {"kind": "pairwise", "engine": engine}}],
+        }
+    )
+    # three pairs of answers in both orders for each of four rows
+    assert estimate(recipe)["calls"].startswith("about 24 of the builders")
+    assert "for 4 rows" in estimate(recipe)["calls"]
+    rows.write_jsonl(tmp_path / "r.jsonl", [{"prompt": "q", "completion": "a"}])
+    sampled = {"kind": "candidates", "engines": [engine], "samples": 2}
+    ranked = {"kind": "best_worst", "judge": {"kind": "rubric", "engine": engine}}
+    chain = recipe.model_copy(update={"builders": [Builder.of(sampled), Builder.of(ranked)]})
+    # two samples, and a score for each and for the answer that was there
+    assert estimate(chain)["calls"].startswith("about 5 of the builders")
