@@ -45,7 +45,7 @@ def main() -> None:
         good = [(where, row) for where, row in every if not isinstance(row, UnfitError)]
         print(f"{path.name}: {reader}, {dict(reader.unfit)}, {len(every) / seconds:,.0f} rows/s")
         for kind in kinds(llmctl.data.formats):
-            if kind == "columns":
+            if kind in ("columns", "pair_columns"):
                 continue
             format, held, same = Format.of(kind), 0, 0
             for where, row in good:

@@ -10,6 +10,8 @@ from typing import Any
 
 TELLING = 0.6
 """Share of pairs whose better answer is the longer (or the shorter) one from which it is told."""
+FAR = 0.2
+"""Difference of the means from which it is told, as a share of the mean of all answers."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,12 @@ class Lengths:
     def systematic(self) -> str:
         """`longer` or `shorter` when better answers are so beyond the error; else empty."""
         distance = self.longer - 0.5
-        known = abs(distance) > 2 * self.longer_se and abs(distance) >= TELLING - 0.5
-        return "" if not known else "longer" if distance > 0 else "shorter"
+        often = abs(distance) > 2 * self.longer_se and abs(distance) >= TELLING - 0.5
+        middle = (self.chosen_words + self.rejected_words) / 2
+        far = abs(self.gap) > 2 * self.gap_se and abs(self.gap) >= FAR * middle
+        if not (often or far):
+            return ""
+        return "longer" if (distance if often else self.gap) > 0 else "shorter"
 
     def metrics(self) -> dict[str, float]:
         """For a manifest."""
@@ -57,9 +63,9 @@ class Lengths:
         share = self.longer if self.systematic == "longer" else 1 - self.longer
         return (
             f"the better answer is the {self.systematic} one in {share:.0%} ± "
-            f"{self.longer_se:.0%} of {self.pairs} pairs ({self.gap:+.1f} words on average): a "
-            f"model will learn length; add pairs of the other kind, or use a loss that is "
-            f"normalised by length"
+            f"{self.longer_se:.0%} of {self.pairs} pairs ({self.gap:+.1f} ± {self.gap_se:.1f} "
+            f"words on average): a model will learn length; add pairs of the other kind, or use a "
+            f"loss that is normalised by length"
         )
 
 

@@ -267,7 +267,10 @@ def test_lengths_turn_with_the_pairs(each: list[tuple[str, str]]) -> None:
 def test_a_systematic_length_is_told() -> None:
     biased = lengths.measured(pairs_of([("long long answer", "short")] * 18 + [("a", "b c")] * 2))
     assert biased is not None and biased.systematic == "longer"
-    assert "the longer one in 90% ± 7% of 20 pairs (+1.7 words" in biased.warning()
+    assert "the longer one in 90% ± 7% of 20 pairs (+1.7 ± 0.2 " in biased.warning()
+    rare = [("word " * 40, "short answer")] * 5 + [("a b", "a c")] * 5 + [("a", "b c")] * 5
+    far = lengths.measured(pairs_of(rare * 4))  # no more often longer, but by far
+    assert far is not None and far.longer == 0.5 and far.systematic == "longer"
     fair = lengths.measured(pairs_of([("a b", "c"), ("a", "b c")] * 20))
     assert fair is not None and fair.systematic == "" and fair.warning() == ""
     assert lengths.measured(pairs_of([("a", "b")])) is None
