@@ -1,7 +1,9 @@
 """Judges and program checks against what is known.
 
 python bench/judges.py verify DATA      maths on labelled GSM8K solutions, code_tests on HumanEval
-python bench/judges.py form CHUNKS N    share of replies in form: the packaged model on N chunks
+python bench/judges.py form CHUNKS N [CACHE]
+                                        share of replies in form: the packaged model on N chunks;
+                                        replies in CACHE are not asked for again
 python bench/judges.py first            a model that always says "first", in both orders
 python bench/judges.py classifier DATA  a head on an embedding model: subjects of MMLU questions
 
@@ -62,7 +64,7 @@ def verify(data: Path) -> None:
         print(f"humaneval, {name}: {dict(ended)}, {1000 * each:.0f} ms a program")
 
 
-def form(chunks: Path, count: int) -> None:
+def form(chunks: Path, count: int, cache: Path | None = None) -> None:
     """Replies in form, and what the judges' figures are, with a grammar."""
     texts = [row["text"][:1200] for row in islice(rows.read(chunks), count)]
     asked = [{"role": "user", "content": "What does this part of the manual say?"}]
@@ -78,7 +80,7 @@ def form(chunks: Path, count: int) -> None:
         "pairwise, verdict alone": {"kind": "pairwise", "reasons": False},
     }.items():
         begin = time.monotonic()
-        with Judge.of({**settings, "engine": MODEL}).open() as live:
+        with Judge.of({**settings, "engine": MODEL}).open(cache) as live:
             if settings["kind"] == "rubric":
                 found = judging.of_scores(answers, list(live.score(items)))
             else:
@@ -128,7 +130,7 @@ if __name__ == "__main__":
     if what == "verify":
         verify(Path(given[0]))
     elif what == "form":
-        form(Path(given[0]), int(given[1]))
+        form(Path(given[0]), int(given[1]), *map(Path, given[2:]))
     elif what == "first":
         first()
     else:

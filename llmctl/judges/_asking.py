@@ -89,8 +89,14 @@ class Asker:
 
 
 def repair(request: Request, reply: Reply, wrong: str) -> Request:
-    """The request that follows a reply out of form: the verdict alone, without its reason."""
+    """The request that follows a reply out of form: the verdict alone, without its reason.
+
+    After a reply that was cut off the same is asked: what it said is of no use, and a model that
+    has just read the prompt need not read it again.
+    """
     schema = without_reason(request.schema or {})
+    if reply.finish_reason == "length":
+        return replace(request, schema=schema)
     messages = [
         *request.messages,
         {"role": "assistant", "content": reply.text[:2000]},
