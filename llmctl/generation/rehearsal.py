@@ -95,10 +95,31 @@ class Rehearsal(Asking):
         if engine is not None:
             self.asked.append((engine, counts))
         yield Supposed(counts)
+        counts["most"] = counts["calls"] * getattr(judge, "max_tokens", 0)
+
+
+def judged(recipe: BuildDatasetRecipe, rehearsal: Rehearsal, made: list[Any]) -> None:
+    """Count what the recipe's judges ask about every row that is made, before filters."""
+    from llmctl.data.judging import opinions
+
+    for setting in recipe.judges:
+        for judge in members(setting.judge):
+            if hasattr(judge, "engine"):
+                with rehearsal.judge(judge) as live:
+                    list(opinions(live, made, setting.show))
+
+
+def members(judge: Judge) -> Iterator[Judge]:
+    """The judge, or each judge of a jury."""
+    each: list[Judge] = getattr(judge, "judges", [])
+    for one in each:
+        yield from members(one)
+    if not each:
+        yield judge
 
 
 def estimate(recipe: BuildDatasetRecipe) -> dict[str, str]:
-    """Lines for `plan`: calls, tokens and cost of the builders, where the sources are there."""
+    """Lines for `plan`: calls, tokens and cost of the steps, where the sources are there."""
     from llmctl import ui
     from llmctl.data.material import gather
     from llmctl.errors import LlmctlError
@@ -110,6 +131,7 @@ def estimate(recipe: BuildDatasetRecipe) -> dict[str, str]:
             sources = list(recipe.sources())
             material = gather(sources, recipe.seed, rehearsal, recipe.format)
             made = built(recipe, material, [])
+            judged(recipe, rehearsal, made)
     except LlmctlError as error:
         return {"calls": f"cannot be told: {error}"}
     total: Counter[str] = Counter()
@@ -117,9 +139,10 @@ def estimate(recipe: BuildDatasetRecipe) -> dict[str, str]:
     for engine, counts in rehearsal.asked:
         total.update(counts)
         price += cost(counts["prompt"], counts["most"], getattr(engine, "price", {}))
+    who = "builders and judges" if recipe.judges else "builders"
     lines = {
-        "calls": f"about {total['calls']:,} of the builders, without repairs, for {len(made):,} "
-        "rows; what is in the cache is free",
+        "calls": f"about {total['calls']:,} of the {who}, "
+        f"without repairs, for {len(made):,} rows; what is in the cache is free",
         "tokens": f"about {total['prompt']:,} of prompts, at most {total['most']:,} of replies",
     }
     if price:

@@ -137,11 +137,12 @@ class BuildDatasetRecipe(Recipe):
         return [self.source] if isinstance(self.source, Path) else self.source
 
     def estimate(self) -> dict[str, str]:
-        """What the builders would ask of models."""
-        if not any(hasattr(each, "engine") for each in self.builders):
-            return {}
-        from llmctl.generation.rehearsal import estimate
+        """What the builders and judges would ask of models."""
+        from llmctl.generation.rehearsal import estimate, members
 
+        judges = [each for judging in self.judges for each in members(judging.judge)]
+        if not any(hasattr(each, "engine") for each in (*self.builders, *judges)):
+            return {}
         return estimate(self)
 
     def source_name(self) -> str:

@@ -18,6 +18,7 @@ from llmctl.evaluation import judging as figures
 from llmctl.judges.base import Contest, Judgement, Preference
 from llmctl.records import Dropped
 from llmctl.runner import Options, run
+from llmctl.schema.build_dataset import BuildDatasetRecipe
 from llmctl.schema.judging import Judging
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "judges"))
@@ -164,6 +165,19 @@ def test_a_recipe_judges_selects_and_tells(tmp_path: Path, chats: Path) -> None:
     for name in ("train", "validation", "test"):
         for row in rows.read(out / f"{name}.jsonl"):
             assert [word["judge"] for word in row["meta"]["judgements"]] == ["f1", "jury"]
+
+
+def test_a_plan_counts_what_judges_ask(tmp_path: Path, chats: Path) -> None:
+    """20 rows, a jury of two rubrics and a match: 40 calls."""
+    rubric = {"kind": "rubric", "engine": "echo"}
+    jury = {"kind": "jury", "judges": [rubric, {**rubric, "rubric": "Short."}, "match"]}
+    recipe = {"stage": "build-dataset", "source": str(chats), "out": "o",
+              "judges": [{"judge": jury}]}  # fmt: skip
+    lines = BuildDatasetRecipe.model_validate(recipe).estimate()
+    assert lines["calls"].startswith("about 40 of the builders and judges")
+    assert lines["tokens"].endswith("at most 8,000 of replies")
+    recipe["judges"] = [{"judge": "match"}]
+    assert BuildDatasetRecipe.model_validate(recipe).estimate() == {}
 
 
 def test_two_judges_of_one_name_are_refused(tmp_path: Path, chats: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,8 @@ class JudgeTask(Task):
 
     Answers that the judge did not judge in form are unmeasured.
     """
+
+    metrics: ClassVar[tuple[str, ...]] = ("score", "win_rate")
 
     data: Path = Field(
         description="Rows with `prompt` (a text or messages), `messages` or `turns` (questions)."
