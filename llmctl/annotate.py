@@ -23,12 +23,11 @@ from typing import Any
 from llmctl import rows, ui
 from llmctl.data import reading
 from llmctl.data.formats.base import UnfitError
-from llmctl.data.material import placed
+from llmctl.data.material import QUEUE, placed
 from llmctl.errors import InputError
 
 VERDICTS = {"a": "A is better", "b": "B is better", "t": "tie", "s": "skip"}
 ASK = "better? a, b, t (tie), s (skip), q (quit): "
-QUEUE = "queue.jsonl"
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def test_from_sampled_answers_over_votes_to_pairs(tmp_path: Path) -> None:
             said = [question.row["answers"][n]["content"] for n in question.shown]
             pressed = "a" if said[0].startswith("It is") else "b"
             annotate.keep(out, annotate.record(question, pressed, "ann"))
-    voted = {**base, "source": str(queue / "queue.jsonl"), "out": str(tmp_path / "pairs"),
+    voted = {**base, "source": str(queue), "out": str(tmp_path / "pairs"),
              "builders": [{"kind": "votes", "votes": str(path)}]}  # fmt: skip
     (tmp_path / "pairs.yaml").write_text(yaml.safe_dump(voted))
     run("build-dataset", tmp_path / "pairs.yaml", Options())

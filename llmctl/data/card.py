@@ -151,6 +151,8 @@ def _steps(recipe: BuildDatasetRecipe, rows: Sequence[Row]) -> list[str]:
     }
     lines = [f"{name}: {', '.join(each)}" for name, each in names.items() if each]
     by = recipe.split.group_by or recipe.split.by
+    if by == "document" and all("row" in row["source"] for row in rows):
+        by = "the first question"
     lines.append(f"split: by {by}, never by row; seed {recipe.seed}")
     return lines + [
         f"written by {_cell(name)}: {count} rows" for name, count in generators(rows).most_common()

@@ -11,6 +11,7 @@ from typing import Any
 from llmctl import rows as files
 from llmctl.data.formats.base import Format
 from llmctl.errors import InputError
+from llmctl.records import Dropped
 
 Row = Mapping[str, Any]
 PLAIN = (str, int, float, bool, type(None))
@@ -18,10 +19,29 @@ TURN = ({"role", "content"}, {"from", "value"})
 """Keys of messages that become columns of their own in Parquet."""
 
 
-def write(path: Path, rows: Sequence[Row], format: Format | None) -> None:
-    """Write rows to a file of the kind that its suffix says, in a format or as they are."""
-    name = path.name
-    given = [format.write(row, f"{name}: row {row['id']}") if format else dict(row) for row in rows]
+def write(
+    path: Path, rows: Sequence[Row], format: Format | None, left: list[Dropped] | None = None
+) -> int:
+    """Write rows to a file of the kind that its suffix says; returns how many.
+
+    Without `format` they are written as they are. A row that the format cannot hold is added to
+    `left`, or raises InputError when that is None.
+    """
+    given = []
+    for row in rows:
+        where = f"export/{path.name}: row {row['id']}"
+        try:
+            given.append(format.write(row, where) if format else dict(row))
+        except InputError as error:
+            if left is None:
+                raise InputError(f"{error}; or leave such rows out: skip_unheld: true") from None
+            why = str(error).removeprefix(f"{where}: ")
+            left.append(Dropped(str(row["id"]), "not_held", why))
+    _written(path, given)
+    return len(given)
+
+
+def _written(path: Path, given: list[dict[str, Any]]) -> None:
     if path.suffix == ".json":
         path.write_text(json.dumps(given, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     elif path.suffix == ".csv":

@@ -17,6 +17,8 @@ from llmctl.generation.asking import Asking
 from llmctl.records import Dropped, flat, form_of, row_id
 
 Row = Mapping[str, Any]
+QUEUE = "queue.jsonl"
+"""What an artifact has in place of splits when its answers have yet to be compared."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def files(source: Path) -> list[Path]:
     """The files of rows of a source: itself, an artifact's training rows, or all of a folder's."""
     if source.is_file():
         return [source]
+    if (source / QUEUE).is_file():
+        return [source / QUEUE]
     try:
         return [rows.find(source)]
     except InputError:

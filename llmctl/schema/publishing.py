@@ -36,6 +36,11 @@ class Export(Part):
     file: Literal["jsonl", "json", "csv", "parquet"] = Field(
         "jsonl", description="What the files are; csv takes rows whose values are all texts."
     )
+    skip_unheld: bool = Field(
+        False,
+        description="Leave out rows that the format cannot hold, counted and listed in "
+        "export/left_out.jsonl; otherwise the first one stops the run.",
+    )
 
 
 class Push(Part):

@@ -110,10 +110,15 @@ def hand_on(
     artifact.extra["license"] = card.licence(recipe, artifact)
     card.write(recipe, artifact, parts, dropped, compared)
     if recipe.export is not None:
+        left: list[Dropped] | None = [] if recipe.export.skip_unheld else None
         for name, each in parts.items():
             file = f"export/{name}.{recipe.export.file}"
-            export.write(artifact.path(file), each, recipe.export.format)
-            artifact.rows[file] = len(each)
+            path = artifact.path(file)
+            artifact.rows[file] = export.write(path, each, recipe.export.format, left)
+        if left:
+            artifact.write_jsonl("export/left_out.jsonl", map(asdict, left))
+            artifact.metrics["export_left_out"] = len(left)
+            ui.warn(f"{len(left)} rows are not in the export, the first: {left[0].detail}")
     if recipe.push is not None:
         address = hub.upload(recipe.push, artifact.folder)
         artifact.extra["pushed"] = address

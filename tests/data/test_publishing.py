@@ -126,6 +126,28 @@ def test_tool_calls_and_mixed_values_survive_parquet(tmp_path: Path) -> None:
     assert list(rows.read(tmp_path / "r.parquet")) == given
 
 
+def test_rows_that_a_format_cannot_hold_stop_the_run_or_are_listed(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    rows.write_jsonl(
+        tmp_path / "mixed.jsonl",
+        [
+            {"messages": [{"role": "user", "content": f"{n}?"}, turns[1]], "id": f"r{n}"}
+            for n in range(5)
+        ]
+        + [{"messages": [turns[0], *turns], "id": "twice"}],
+    )
+    keys = {"source": str(tmp_path / "mixed.jsonl"), "export": {"format": "alpaca"}}
+    with pytest.raises(InputError, match=r"row twice: alpaca cannot hold .* skip_unheld: true"):
+        built(tmp_path, **keys)
+    out = built(tmp_path, **{**keys, "export": {"format": "alpaca", "skip_unheld": True}})
+    (left,) = rows.read(out / "export" / "left_out.jsonl")
+    assert (left["id"], left["reason"]) == ("twice", "not_held")
+    manifest = read_manifest(out)
+    assert manifest is not None and manifest["metrics"]["export_left_out"] == 1
+    count = sum(manifest["outputs"][f"export/{name}.jsonl"]["rows"] for name in SPLITS)
+    assert count == 5 and manifest["metrics"]["kept"] == 6
+
+
 def test_csv_of_messages_says_what_to_choose(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`prompt` is no text, which csv cannot hold"):
         built(tmp_path, export={"file": "csv"})

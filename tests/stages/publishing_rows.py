@@ -12,6 +12,7 @@ import yaml
 
 from llmctl.artifact import Artifact, Input
 from llmctl.data.material import Row
+from llmctl.errors import InputError
 from llmctl.records import pair
 
 TURNS = {name: [{"role": "user", "content": name}] for name in ("prompt", "chosen", "rejected")}
@@ -51,6 +52,19 @@ def shape(built: SimpleNamespace) -> list[str]:
     return sorted(yaml.safe_load((handed_on(built) / "export" / "train.jsonl").read_text()))
 
 
+def left_out(built: SimpleNamespace) -> bool:
+    """Whether a pair that Alpaca cannot hold is left out; without it the run would stop."""
+    from llmctl.data.formats.base import Format
+
+    alpaca = {"format": Format.of("alpaca")}
+    export = built.recipe.export.model_copy(update=alpaca)
+    recipe = built.recipe.model_copy(update={"export": export})
+    try:
+        return (handed_on(SimpleNamespace(recipe=recipe)) / "export" / "left_out.jsonl").is_file()
+    except InputError:
+        return False
+
+
 def uploaded(name: str) -> Any:
     """What the Hub's client is told."""
 
@@ -75,6 +89,7 @@ ROWS: dict[str, Any] = {
     "card.tags": (["pumps"], lambda built: front("tags")(built)[-1], "pumps"),
     "export.format": ("pair", shape, ["chosen", "prompt", "rejected"]),
     "export.file": ("json", exported, "train.json"),
+    "export.skip_unheld": (True, left_out, True),
     "push.repo": ("you/other", uploaded("repo")),
     "push.private": (False, uploaded("private")),
     "push.token_env": ("MY_TOKEN", uploaded("token"), "mine"),
