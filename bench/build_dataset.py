@@ -115,8 +115,8 @@ def faults(folder: Path, rows: int, kills: int = KILLS, share: float = 0.1) -> d
     again = []
     for each in answered:
         if each["key"] in first:
-            # answered just before its client was killed, or just after it
-            again.append(min(abs(k - first[each["key"]]) for k in killed))
+            # seconds from the answer to the kill; below 0 the client was dead already
+            again.append(min((k - first[each["key"]] for k in killed), key=abs))
         else:
             first[each["key"]] = each["at"]
     good, bad = files(folder / "good"), files(folder / "bad")
@@ -129,7 +129,8 @@ def faults(folder: Path, rows: int, kills: int = KILLS, share: float = 0.1) -> d
         "faults": dict(Counter(e["got"] for e in logged(faulty) if e["got"] != "ok")),
         "answered": len(answered),
         "again": len(again),
-        "seconds_from_a_kill": round(max(again, default=0.0), 3),
+        "again_answered_before_the_kill": sum(gap > 0 for gap in again),
+        "seconds_before_the_kill": round(max(again, default=0.0), 3),
     }
 
 

@@ -130,14 +130,17 @@ def checked(reply: Reply, schema: dict[str, Any] | None) -> Any:
     """A reply as a value of the form that was asked for; raises Refused."""
     if reply.finish_reason == "length":
         raise Refused("reply_cut_off", f"{reply.completion_tokens} tokens")
-    if schema is None:
-        if not reply.text.strip():
-            raise Refused("reply_empty")
-        return reply.text.strip()
     try:
-        value = json.loads(reply.text)
-    except ValueError as error:
+        value = reply.text.strip() if schema is None else json.loads(reply.text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused("reply_not_in_form", "half a surrogate pair is no text") from None
+    except (ValueError, RecursionError) as error:
         raise Refused("reply_not_in_form", f"not JSON: {error}") from None
+    if schema is None:
+        if not value:
+            raise Refused("reply_empty")
+        return value
     wrong = problem(value, schema)
     if wrong:
         raise Refused("reply_not_in_form", wrong)

@@ -158,6 +158,28 @@ def test_a_reply_that_stays_out_of_form_is_refused_with_the_reason() -> None:
     assert [request.penalty for request in cut.seen] == [0, 0.5], "or it would say the same again"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"answer": "half \\ud83d"}',
+        "[" * 100_000,
+        '{"answer": NaN}',
+        "",
+        "null",
+        "\x00",
+        '{"answer": 1',
+    ],
+)
+def test_a_hostile_reply_is_refused_and_never_a_crash(said: str) -> None:
+    with asker(Scripted(lambda n, _: said)) as each, pytest.raises(Refused) as refused:
+        each.ask(USER, FORM)
+    assert refused.value.reason == "reply_not_in_form"
+    with asker(Scripted(lambda n, _: "half \ud83d")) as each, pytest.raises(Refused, match="half"):
+        each.ask(USER)
+    with asker(Scripted(lambda n, _: "  ")) as each, pytest.raises(Refused, match="reply_empty"):
+        each.ask(USER)
+
+
 def test_no_repair_is_like_the_one_before() -> None:
     """A reply that is wrong in the same way twice must not be found in the cache for ever."""
     session = Scripted(lambda n, _: '{"answer": ""}' if n < 4 else YES)

@@ -33,7 +33,6 @@ class ModelBuilder(Builder):
     )
     max_tokens: int = Field(400, ge=16, description="Longest reply, in tokens.")
     temperature: float = Field(0.0, ge=0, le=2, description="0 always takes the likeliest token.")
-
     repairs: int = Field(
         1, ge=0, le=5, description="How often a reply out of form is asked for again."
     )
