@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable
 from datetime import date, datetime
@@ -533,3 +535,49 @@ def test_a_pdf_tells_author_and_dates(tmp_path: Path) -> None:
     found = one("pdf", tmp_path / "a.pdf")
     assert found.title == "Title"
     assert found.meta == {"pages": 1, "author": "Ada", "created": "2024-05-06T07:08:09+00:00"}
+
+
+# --- files as people have them -------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "words"),
+    [
+        ("markdown", ("README.md", "CHANGELOG.md", "docs/ingest.md"), "llmctl"),
+        ("text", ("LICENSE", "recipes/samples/docs/opening-hours.txt", "Makefile"), ""),
+        ("code", ("llmctl/cli.py", "scripts/demo.py", "pyproject.toml"), "llmctl"),
+    ],
+)
+def test_files_of_this_project(kind: str, names: tuple[str, ...], words: str) -> None:
+    for name in names:
+        found = one(kind, ROOT / name)
+        assert len(found.text) > 100 and words in found.text
+
+
+def test_pdfs_that_a_browser_prints(tmp_path: Path) -> None:
+    """Three files with embedded fonts, one of them of several pages in three scripts."""
+    pytest.importorskip("pypdf")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no program `chromium` on PATH")
+    long = "".join(f"<h2>Part {n}</h2><p>{'The filter is cleaned. ' * 60}</p>" for n in range(12))
+    pages = {
+        "short": ("<title>Short</title><p>The pump stands behind the house.", "behind the house"),
+        "long": (f"<title>Long</title>{long}", "Part 11"),
+        "scripts": ("<meta charset=utf-8><title>T</title><p>Größe, Ελλάδα, Москва", "Москва"),
+    }
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+               "--disable-background-networking", "--no-pdf-header-footer",
+               f"--user-data-dir={tmp_path / 'profile'}"]  # fmt: skip
+    for name, (page, wanted) in pages.items():
+        (tmp_path / f"{name}.html").write_text(page, encoding="utf-8")
+        target = tmp_path / f"{name}.pdf"
+        subprocess.run(
+            [program, *options, f"--print-to-pdf={target}", (tmp_path / f"{name}.html").as_uri()],
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+        found = one("pdf", target)
+        assert wanted in " ".join(found.text.split())
+        assert found.meta["pages"] == found.text.count("\f") + 1 >= (2 if name == "long" else 1)

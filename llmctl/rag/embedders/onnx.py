@@ -276,7 +276,7 @@ class OnnxEmbedder(Embedder):
         description="The embedding model: hub id, folder, or pkg:NAME.",
     )
     precision: Literal["fp32", "int8"] = Field(
-        "fp32", description="int8 is faster and loses quality: measure it with your documents."
+        "fp32", description="int8 is faster and may lose quality: measure it with your documents."
     )
     batch_tokens: int = Field(
         2048, ge=1, description="Tokens that go through the model together, with padding."
