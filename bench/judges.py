@@ -66,17 +66,17 @@ def verify(data: Path) -> None:
 
 def form(chunks: Path, count: int, cache: Path | None = None) -> None:
     """Replies in form, and what the judges' figures are, with a grammar."""
-    texts = [row["text"][:1200] for row in islice(rows.read(chunks), count)]
+    texts = [row["text"][:400] for row in islice(rows.read(chunks), count)]
     asked = [{"role": "user", "content": "What does this part of the manual say?"}]
-    answers = [text.split(". ")[0][:300] for text in texts]
-    others = [texts[(n + 1) % len(texts)].split(". ")[-1][:300] for n in range(len(texts))]
+    answers = [text.split(". ")[0][:150] for text in texts]
+    others = [texts[(n + 1) % len(texts)].split(". ")[-1][:150] for n in range(len(texts))]
     items = [
         Answered(str(n), asked, answer, context=text)
         for n, (answer, text) in enumerate(zip(answers, texts, strict=True))
     ]
     contests = [item.against(other) for item, other in zip(items, others, strict=True)]
     for name, settings in {
-        "rubric, reason first": {"kind": "rubric", "max_tokens": 60},
+        "rubric, reason first": {"kind": "rubric", "max_tokens": 40},
         "pairwise, verdict alone": {"kind": "pairwise", "reasons": False},
     }.items():
         begin = time.monotonic()

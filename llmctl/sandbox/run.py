@@ -160,7 +160,7 @@ def _watched(
                     selector.unregister(key.fileobj)
             if sum(map(len, texts.values())) > limits.output_kb << 10:
                 hit = "output"
-            elif _size(folder) > (limits.files_mb << 20) + (1 << 16):
+            elif _larger(folder, (limits.files_mb << 20) + (1 << 16)):
                 hit = "files"
             elif left <= 0:
                 hit = "timeout"
@@ -197,8 +197,11 @@ def _status(code: int, reached: bool) -> Status:
     return "failed"
 
 
-def _size(folder: Path) -> int:
-    """Bytes under a folder, at least a block for each entry; what vanishes meanwhile is nothing."""
+def _larger(folder: Path, most: int) -> bool:
+    """Whether the files take more bytes, at least a block for each entry.
+
+    What vanishes meanwhile is nothing; counting ends at the limit, however many entries there are.
+    """
     total = 0
     for where, folders, names in os.walk(folder):
         for name in (*folders, *names):
@@ -206,4 +209,6 @@ def _size(folder: Path) -> int:
                 total += max(BLOCK, os.lstat(os.path.join(where, name)).st_size)
             except OSError:
                 continue
-    return total
+            if total > most:
+                return True
+    return False
