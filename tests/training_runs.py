@@ -6,6 +6,9 @@ import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import pytest
 
 from llmctl.artifact import Artifact
 from llmctl.schema.base import schema_of
@@ -61,3 +64,22 @@ def chunks(folder: Path, documents: int = 40) -> Path:
     path = folder / "chunks.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def killed_and_resumed(made: Any, folder: Path, step: int, weights_file: str) -> None:
+    """A run that is killed at a step and run again ends with the weights of one that was not."""
+    from llmctl.training.callbacks import Metrics
+
+    run(made, folder / "whole")
+    on_log = Metrics.on_log
+
+    def killed(self: Any, args: Any, state: Any, *rest: Any, **more: Any) -> None:
+        on_log(self, args, state, *rest, **more)
+        if state.global_step == step:
+            raise KeyboardInterrupt
+
+    with patch.object(Metrics, "on_log", killed), pytest.raises(KeyboardInterrupt):
+        run(made, folder / "killed")
+    run(made, folder / "killed")
+    one, other = ((folder / name / weights_file).read_bytes() for name in ("whole", "killed"))
+    assert one == other

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("trl")
 pytest.importorskip("sentence_transformers")
-from training_runs import chunks, log, run
+from training_runs import chunks, killed_and_resumed, log, run
 
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
@@ -94,27 +94,14 @@ def test_a_run_learns_and_ingest_takes_its_model(tiny_encoder: Path, tmp_path: P
         assert embedder.texts(["a pump and " * 12]).shape == (1, 32) and not list(embedder.cut)
 
 
-def test_a_killed_run_continues_to_the_same_weights(
-    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from llmctl.training.callbacks import Metrics
-
+def test_a_killed_run_continues_to_the_same_weights(tiny_encoder: Path, tmp_path: Path) -> None:
     recipe = made(tiny_encoder, chunks(tmp_path), save_every=2)
-    run(recipe, tmp_path / "whole")
-    on_log = Metrics.on_log
+    killed_and_resumed(recipe, tmp_path, 3, "model/model.safetensors")
 
-    def killed(self: Any, args: Any, state: Any, *rest: Any, **more: Any) -> None:
-        on_log(self, args, state, *rest, **more)
-        if state.global_step == 3:
-            raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Metrics, "on_log", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(recipe, tmp_path / "killed")
-    run(recipe, tmp_path / "killed")
-    name = "model/model.safetensors"
-    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+def test_a_killed_layer_continues_to_the_same_weights(tiny_encoder: Path, tmp_path: Path) -> None:
+    recipe = searching(tiny_encoder, chunks(tmp_path), save_every=2)
+    killed_and_resumed(recipe, tmp_path, 3, "model/2_Dense/model.safetensors")
 
 
 def test_bad_rows_and_keys_are_one_line(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("trl")
 pytest.importorskip("sentence_transformers")
-from training_runs import chunks, log, run
+from training_runs import chunks, killed_and_resumed, log, run
 
 from llmctl.errors import InputError
 from llmctl.schema.sft import SftRecipe
@@ -45,27 +45,9 @@ def test_a_run_learns_to_tell_the_right_text_from_its_neighbours(
     assert artifact.model is not None and artifact.model["path"] == "model"
 
 
-def test_a_killed_run_continues_to_the_same_weights(
-    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from llmctl.training.callbacks import Metrics
-
+def test_a_killed_run_continues_to_the_same_weights(tiny_encoder: Path, tmp_path: Path) -> None:
     recipe = made(tiny_encoder, chunks(tmp_path), save_every=2)
-    run(recipe, tmp_path / "whole")
-    on_log = Metrics.on_log
-
-    def killed(self: Any, args: Any, state: Any, *rest: Any, **more: Any) -> None:
-        on_log(self, args, state, *rest, **more)
-        if state.global_step == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Metrics, "on_log", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(recipe, tmp_path / "killed")
-    run(recipe, tmp_path / "killed")
-    name = "model/model.safetensors"
-    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    killed_and_resumed(recipe, tmp_path, 2, "model/model.safetensors")
 
 
 def test_the_order_of_the_search_is_kept_apart_from_what_it_did_not_find() -> None:
