@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from llmctl.alignment.base import Objective
+from llmctl.judges.base import Judge
 from llmctl.schema.base import Part
 from llmctl.schema.losses import USED_BY, Loss
 from llmctl.schema.training import TrainingRecipe
@@ -37,12 +40,23 @@ class Checks(Part):
         description="Warn when the model itself finds most of the worse answers likelier, token by "
         "token: unless the labels are meant to go against it, they may be swapped.",
     )
+    judge: Judge | None = Field(
+        None,
+        description="A judge, or a reward model ({kind: reward, model: ...}), that compares the "
+        "answers of some pairs first; rows are refused when it disagrees with most labels.",
+    )
+    judge_rows: int = Field(64, ge=2, description="Most pairs that it compares.")
 
 
 class DpoRecipe(TrainingRecipe):
     """Preference alignment: pairs, labels or rewards in, a model that follows them out."""
 
     stage: Literal["dpo"] = Field(description="Names the stage.")
+    objective: Objective = Field(
+        default_factory=lambda: Objective.of("direct"),
+        description="What the model is aligned with: direct (DPO and its family, from pairs), "
+        "reward (a reward model), or ppo, grpo and rloo (answers that the model samples).",
+    )
     method: Literal["lora", "qlora", "full"] = Field(
         "lora",
         description="Train a small adapter (with qlora the frozen base is in 4 bits), or every "
@@ -104,6 +118,14 @@ class DpoRecipe(TrainingRecipe):
     )
 
     @model_validator(mode="after")
+    def _objective_uses_the_keys(self) -> Self:
+        for key in self.objective.unused:
+            if key in self.model_fields_set and getattr(self, key) is not None:
+                raise ValueError(f"{key} says nothing to objective: {self.objective.kind}; drop it")
+        self.objective.refuse(self)
+        return self
+
+    @model_validator(mode="after")
     def _loss_uses_the_keys(self) -> Self:
         for key, losses in USED_BY.items():
             if getattr(self, key) != type(self).model_fields[key].default and (
@@ -136,3 +158,13 @@ class DpoRecipe(TrainingRecipe):
                 "precompute_reference"
             )
         return self
+
+    def inputs(self) -> dict[str, Path | str]:
+        """The model, the files of rows and what the objective and the checks read."""
+        found = super().inputs() | {
+            f"objective.{key}": each for key, each in self.objective.inputs().items()
+        }
+        if self.checks.judge is not None:
+            files = self.checks.judge.model_inputs()
+            found |= {f"checks.judge.{key}": each for key, each in files.items()}
+        return found

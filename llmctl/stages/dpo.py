@@ -1,4 +1,4 @@
-"""dpo: pairs or labelled answers -> a model that prefers the better ones, with its figures."""
+"""dpo: pairs, labels or rewards -> a model that follows them, with its figures."""
 
 from __future__ import annotations
 
@@ -10,10 +10,4 @@ def run(recipe: DpoRecipe, artifact: Artifact) -> None:
     """Align the recipe's model; the artifact has model/, metrics.jsonl and report.html."""
     from llmctl.training import launch
 
-    launch.started(recipe, artifact, _align)
-
-
-def _align(recipe: DpoRecipe, artifact: Artifact) -> None:
-    from llmctl.training import direct  # what it imports speaks up unless it is told not to
-
-    direct.align(recipe, artifact)
+    launch.started(recipe, artifact, recipe.objective.align)

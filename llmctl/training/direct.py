@@ -34,6 +34,12 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     words = vocabulary.of(recipe, source)
     tokenizer = words.tokenizer
     found = preference_rows.read(recipe, artifact, tokenizer)
+    if recipe.checks.judge is not None and found.train:
+        said = swapped.check_by_judge(
+            recipe.checks.judge, recipe.checks.judge_rows, found, recipe.seed,
+            artifact.scratch / "judge.sqlite",
+        )  # fmt: skip
+        artifact.summary.append(("labels", said))
     pieces = xray(tokenizer, found)
     probe = first(found)
 

@@ -105,6 +105,17 @@ def _score(row: dict[str, Any], name: str) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
+def score_margin(row: dict[str, Any], where: str) -> float:
+    """By how much the better answer's score exceeds the worse one's."""
+    chosen, rejected = _score(row, "chosen"), _score(row, "rejected")
+    if chosen is None or rejected is None:
+        raise InputError(
+            f"{where}: has no scores for a margin; give `meta.scores` with chosen and rejected, or "
+            f"drop objective.margin"
+        )
+    return chosen - rejected
+
+
 def labelled_faults(row: dict[str, Any]) -> Iterator[str]:
     """What makes an answer with a label meaningless, each as a sentence."""
     wrong = _shape(check_labelled, row)

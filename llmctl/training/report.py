@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmctl import ui
@@ -32,11 +32,12 @@ def write(
     pieces: Sequence[tuple[str, str]],
     examples: Sequence[tuple[str, str]] = (),
     recipe: Recipe | None = None,
+    draw: Callable[[Report], None] | None = None,
 ) -> None:
     """Write report.html: what came out, the curves, the first row token by token, the recipe.
 
     `examples` are (heading, text): what the model wrote before and after, pairs, or texts with a
-    label.
+    label. `draw` adds plots of its own after the curves.
     """
     page = Report(title)
     page.facts(artifact.summary)
@@ -47,6 +48,8 @@ def write(
         }
         if drawn := {name: points for name, points in lines.items() if points}:
             page.lines(heading, drawn, "optimizer step", unit)
+    if draw is not None:
+        draw(page)
     if pieces:
         page.tokens("The first row as the model sees it", list(pieces))
     if examples:

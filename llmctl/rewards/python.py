@@ -1,0 +1,54 @@
+"""A function of your own: any `module:function` that Python finds."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from llmctl.errors import InputError
+from llmctl.judges.base import Answered
+from llmctl.rewards.base import Rate, Reward
+
+
+class PythonReward(Reward):
+    """`function(answer: str, row: dict) -> float | None`, called for each answer."""
+
+    function: str = Field(
+        pattern=r"^[\w.]+:\w+$",
+        description="`module:function`; the module is looked for in the working directory too.",
+    )
+
+    @contextmanager
+    def open(self, cache: Path) -> Iterator[Rate]:
+        """Import the function."""
+        function = self._found()
+
+        def rate(answers: Sequence[Answered]) -> list[float | None]:
+            return [self._number(function(each.answer, dict(each.row))) for each in answers]
+
+        yield rate
+
+    def _found(self) -> Callable[..., Any]:
+        module, _, name = self.function.partition(":")
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.insert(0, here)
+        try:
+            found: Callable[..., Any] = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise InputError(f"reward python: {self.function}: {error}") from None
+        return found
+
+    def _number(self, value: Any) -> float | None:
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(f"reward python: {self.function} gave {value!r}, no number or None")
+        return float(value)

@@ -1,0 +1,1 @@
+"""Proximal policy optimisation in small pieces: TRL has no PPO any more."""

@@ -1,0 +1,181 @@
+"""PPO: each formula against values worked out by hand, a policy that learns, and a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+from tiny_tokenizer import tiny_llama
+from training_runs import recipe, run
+
+from llmctl.training.ppo import losses, state
+from llmctl.training.ppo.advantages import gae, token_rewards, whiten
+from llmctl.training.ppo.penalty import Penalty
+from llmctl.training.rollouts import Runaway
+
+pytestmark = pytest.mark.model
+
+
+def rows(*values: list[float]) -> Any:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+MASK = rows([1, 1, 1], [1, 1, 0])
+
+
+def test_a_score_comes_at_the_last_token_and_the_penalty_at_each() -> None:
+    logps = rows([-1.0, -2.0, -3.0], [-1.0, -1.0, -9.0])
+    theirs = rows([-1.5, -2.0, -2.0], [-2.0, -0.5, -1.0])
+    found = token_rewards(torch.tensor([1.0, -1.0]).double(), logps, theirs, MASK, 0.1)
+    # -0.1 (0.5), -0.1 (0), -0.1 (-1) + 1; -0.1 (1), -0.1 (-0.5) - 1, nothing on padding
+    assert torch.allclose(found, rows([-0.05, 0.0, 1.1], [-0.1, -0.95, 0.0]))
+
+
+def test_advantages_are_those_of_the_paper() -> None:
+    rewards = rows([0.0, 0.0, 1.0], [0.0, 2.0, 0.0])
+    values = rows([0.5, 0.4, 0.8], [1.0, 1.5, 0.0])
+    advantages, returns = gae(rewards, values, MASK, 0.9, 0.8)
+    # first answer: d_2 = 1 - 0.8 = 0.2; d_1 = 0.9 * 0.8 - 0.4 = 0.32; d_0 = 0.9 * 0.4 - 0.5 = -0.14
+    # A_2 = 0.2; A_1 = 0.32 + 0.72 * 0.2 = 0.464; A_0 = -0.14 + 0.72 * 0.464 = 0.19408
+    # second: d_1 = 2 - 1.5 = 0.5; d_0 = 0.9 * 1.5 - 1 = 0.35; A_0 = 0.35 + 0.72 * 0.5 = 0.71
+    wanted = rows([0.19408, 0.464, 0.2], [0.71, 0.5, 0.0])
+    assert torch.allclose(advantages, wanted)
+    assert torch.allclose(returns, (wanted + values) * MASK)
+
+
+def test_without_discount_advantages_are_what_comes_less_what_was_expected() -> None:
+    rewards, values = rows([0.1, 0.2, 1.0], [0.3, 2.0, 0.0]), rows([0.5, 0.4, 0.8], [1.0, 1.5, 0.0])
+    advantages, returns = gae(rewards, values, MASK, 1.0, 1.0)
+    assert torch.allclose(returns, rows([1.3, 1.2, 1.0], [2.3, 2.0, 0.0]))
+    assert torch.allclose(advantages, (returns - values) * MASK)
+
+
+def test_whitened_values_have_mean_zero_and_deviation_one() -> None:
+    found = whiten(rows([1.0, 2.0, 3.0], [4.0, 5.0, 99.0]), MASK)
+    # mean 3, variance 2
+    wanted = rows([-2, -1, 0], [1, 2, 0]) / math.sqrt(2)
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_the_clipped_objective_takes_the_smaller_gain() -> None:
+    old = torch.zeros(1, 4).double()
+    logps = torch.log(rows([1.5, 1.5, 0.5, 0.5]))
+    advantages = rows([1.0, -1.0, 1.0, -1.0])
+    loss, clipped = losses.policy_loss(logps, old, advantages, torch.ones(1, 4).double(), 0.2)
+    # min(1.5, 1.2), min(-1.5, -1.2), min(0.5, 0.8), min(-0.5, -0.8)
+    assert float(loss) == pytest.approx(-(1.2 - 1.5 + 0.5 - 0.8) / 4)
+    assert float(clipped) == pytest.approx(0.5)
+
+
+def test_a_value_that_moved_too_far_has_no_gradient() -> None:
+    values = rows([1.0, 0.1]).requires_grad_(True)
+    loss = losses.value_loss(values, rows([0.0, 0.0]), rows([2.0, 2.0]), rows([1, 1]), 0.2)
+    # max((1 - 2)^2, (0.2 - 2)^2) = 3.24; max((0.1 - 2)^2, (0.1 - 2)^2) = 3.61
+    assert float(loss) == pytest.approx((3.24 + 3.61) / 4)
+    loss.backward()
+    assert values.grad is not None
+    assert values.grad[0, 0] == 0 and values.grad[0, 1] == pytest.approx(-0.95)
+
+
+def test_entropy_of_equal_chances_is_the_logarithm_of_their_number() -> None:
+    assert losses.entropy(torch.zeros(1, 1, 8)).item() == pytest.approx(math.log(8))
+
+
+def test_beta_follows_the_kl_as_in_ziegler() -> None:
+    penalty = Penalty(0.1, target=6.0, horizon=1000)
+    penalty.update(6.6, 100)  # error 0.1
+    assert penalty.beta == pytest.approx(0.1 * (1 + 0.1 * 0.1))
+    penalty.update(60.0, 100)  # error cut to 0.2
+    assert penalty.beta == pytest.approx(0.1 * 1.01 * 1.02)
+    fixed = Penalty(0.1)
+    fixed.update(60.0, 100)
+    assert fixed.beta == 0.1
+
+
+def test_a_run_that_runs_away_is_told_to_end() -> None:
+    runaway = Runaway(stop_kl=0.5, stop_length=2.0)
+    assert [runaway.check(0.1, length) for length in (10.0, 10.0, 10.0, 19.0)] == [""] * 4
+    assert "stop_length" in runaway.check(0.1, 21.0)
+    assert "stop_length" in runaway.check(0.1, 4.0)
+    assert "stop_kl 0.5" in runaway.check(0.6, 10.0)
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("letters") / "model")
+
+
+def asked(folder: Path) -> Path:
+    file = folder / "prompts.jsonl"
+    prompts = [[{"role": "user", "content": f"say {letter}"}] for letter in "abcdefghijklmnop"]
+    file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    return file
+
+
+def made(model: Path, rows: Path, **keys: Any) -> Any:
+    objective = {
+        "kind": "ppo", "rollouts": 8, "passes": 2, "max_new_tokens": 6,
+        "rewards": [{"kind": "regex", "pattern": "[a-m]"}], **keys.pop("objective", {}),
+    }  # fmt: skip
+    base = {"max_steps": 4, "batch_size": 4, "learning_rate": 3e-3, "beta": 0.02, "save_every": 2}
+    return recipe("dpo", model, rows, objective=objective, **{**base, **keys})
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_run_writes_its_figures_and_repeats(letters: Path, tmp_path: Path, method: str) -> None:
+    keys = {} if method == "lora" else {"method": "full"}
+    asks = made(letters, asked(tmp_path), **keys)
+    if method == "full":
+        asks = asks.model_copy(update={"learning_rate": 1e-3})
+    artifact = run(asks, tmp_path / "a")
+    rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert {"reward", "kl", "length", "entropy", "beta", "clipped", "value_loss"} <= rows[0].keys()
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6)  # the policy begins as its reference
+    assert rows[-1]["kl"] != 0
+    assert {"reward_before", "reward_diff_se", "kl", "length_after"} <= artifact.metrics.keys()
+    run(asks, tmp_path / "b")
+    name = "model/model.safetensors"
+    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = made(letters, asked(tmp_path), objective={"target_kl": 1.0, "horizon": 50})
+    run(asks, tmp_path / "whole")
+    kept = state.save
+
+    def dies(folder: Path, step: int, what: dict[str, Any]) -> None:
+        kept(folder, step, what)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(state, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(asks, tmp_path / "killed")
+    monkeypatch.setattr(state, "save", kept)
+    run(asks, tmp_path / "killed")
+    curves = [
+        [
+            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in (tmp_path / name / "metrics.jsonl").open()
+        ]
+        for name in ("whole", "killed")
+    ]
+    assert curves[0] == curves[1]
+    assert curves[0][-1]["beta"] != 0.02
+    name = "model/model.safetensors"
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+def test_stop_kl_ends_the_run(letters: Path, tmp_path: Path) -> None:
+    asks = made(letters, asked(tmp_path), objective={"stop_kl": 1e-7})
+    artifact = run(asks, tmp_path / "a")
+    assert artifact.metrics["steps"] < 4
+    assert ("stopped early" in dict(artifact.summary)) is True
