@@ -51,7 +51,7 @@ def write(
     if draw is not None:
         draw(page)
     if pieces:
-        page.tokens("The first row as the model sees it", list(pieces))
+        page.tokens("The first rows as the model sees them", list(pieces))
     if examples:
         page.examples("Examples", list(examples))
     page.heading("All figures")
