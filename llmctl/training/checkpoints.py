@@ -72,11 +72,17 @@ def _damaged(file: Path) -> str | None:
     return None
 
 
-WRITING = ("inline_container", "PytorchStreamWriter", "unexpected pos")
-"""What torch says when a file of a checkpoint could not be written to its end."""
+WRITING = (
+    "inline_container",
+    "PytorchStreamWriter",
+    "unexpected pos",
+    "No space left on device",
+    "File too large",
+)
+"""What torch, safetensors and the system say of a file that was not written to its end."""
 
 
-def explain(error: RuntimeError, folder: Path) -> None:
+def explain(error: Exception, folder: Path) -> None:
     """Raise what a user can act on when a checkpoint could not be written; else return."""
     if not any(text in str(error) for text in WRITING):
         return

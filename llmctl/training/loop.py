@@ -133,7 +133,7 @@ def train(
         trainer.add_callback(written)
         try:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
-        except RuntimeError as error:
+        except Exception as error:  # torch, safetensors and tokenizers each raise their own
             checkpoints.explain(error, folder)
             raise
     log = [row for row in trainer.state.log_history if any(key in row for key in callbacks.ROW)]

@@ -1,0 +1,129 @@
+"""A run that is killed anywhere, even while it writes a checkpoint, ends with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+from training_runs import CHAT, recipe, run, weights
+
+from llmctl.errors import LlmctlError
+from llmctl.training import checkpoints
+
+pytestmark = pytest.mark.model
+
+KEYS: dict[str, Any] = {
+    "max_steps": 4,
+    "save_every": 1,
+    "gradient_accumulation": 1,
+    "samples": {"rows": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody killed, with its checkpoints."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(recipe("sft", tiny_model, CHAT, **KEYS), folder)
+    return folder
+
+
+def outcome(folder: Path) -> list[bytes]:
+    names = ("adapter/adapter_model.safetensors", "model/model.safetensors")
+    return [(folder / name).read_bytes() for name in names]
+
+
+def test_a_process_killed_while_it_trains_and_saves_continues(
+    tiny_model: Path, tmp_path: Path, whole: Path
+) -> None:
+    """SIGKILL as soon as some file of a checkpoint appears: drawn with a seed, thrice."""
+    made = recipe("sft", tiny_model, CHAT, **KEYS)
+    asked = json.dumps(made.model_dump(mode="json", exclude_unset=True))
+    code = (
+        "import sys, json; sys.path[:0] = ['tests', '.'];"
+        "from pathlib import Path; from training_runs import run;"
+        "from llmctl.schema.base import schema_of;"
+        f"run(schema_of('sft').model_validate(json.loads({asked!r})), Path({str(tmp_path)!r}))"
+    )
+    draw = random.Random(7)
+    begun = tmp_path / "scratch/checkpoints"
+    for kill in range(2):
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        wanted = f"checkpoint-{kill + 2}"
+        name = draw.choice(["adapter_model.safetensors", "optimizer.pt", "rng_state.pth"])
+        while process.poll() is None and not (begun / wanted / name).exists():
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.returncode == -signal.SIGKILL
+    artifact = run(made, tmp_path)
+    assert weights(artifact) == outcome(whole)
+
+
+@pytest.mark.parametrize("damage", ["cut", "lost", "no seal", "changed", "step"])
+def test_a_damaged_checkpoint_is_passed_over(
+    whole: Path, tmp_path: Path, damage: str, capsys: Any
+) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(whole / "scratch/checkpoints", folder)
+    newest = folder / "checkpoint-4"
+    optimizer = newest / "optimizer.pt"
+    if damage == "cut":
+        os.truncate(optimizer, optimizer.stat().st_size // 2)
+    elif damage == "lost":
+        (newest / "scheduler.pt").unlink()
+    elif damage == "no seal":
+        (newest / checkpoints.SEAL).unlink()
+    elif damage == "changed":
+        data = bytearray(optimizer.read_bytes())
+        data[len(data) // 2] ^= 255
+        optimizer.write_bytes(data)
+    else:
+        (newest / "trainer_state.json").write_text("{}")
+    found = checkpoints.newest(folder)
+    assert found is not None and found.name == "checkpoint-3"
+    assert "warning: checkpoint-4 is not whole (" in capsys.readouterr().err
+    assert not newest.exists()
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_save(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of file size stands for the disk: the second checkpoint's optimizer is too large."""
+    keys = {**KEYS, "max_steps": 2, "method": "full"}
+    del keys["samples"]
+    made = recipe("sft", tiny_model, CHAT, samples={"rows": 0}, **keys)
+    untouched = run(made, tmp_path / "a")
+    size = (tmp_path / "a/scratch/checkpoints/checkpoint-2/optimizer.pt").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    seal = checkpoints.seal
+
+    def filling(path: Path) -> None:
+        seal(path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size * 3 // 4, before[1]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "seal", filling)
+        try:
+            with pytest.raises(LlmctlError) as error:
+                run(made, tmp_path / "b")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "the disk is full" in str(error.value) and "\n" not in str(error.value)
+    assert "whole checkpoints: checkpoint-1;" in str(error.value)
+    model = "model/model.safetensors"
+    again = run(made, tmp_path / "b")
+    assert (again.folder / model).read_bytes() == (untouched.folder / model).read_bytes()
