@@ -201,10 +201,10 @@ def _print_result(result: dict[str, Any], as_json: bool) -> None:
         ui.result(result["out"])
 
 
-def _show_plan(stage: str | None, recipe: Path, options: Options) -> None:
+def _show_plan(stage: str | None, recipe: Path, options: Options, probe: bool = False) -> None:
     from llmctl import planning
 
-    planning.show(stage, recipe, options)
+    planning.show(stage, recipe, options, probe)
 
 
 def _dedup_command() -> Callable[..., None]:
@@ -309,6 +309,9 @@ def plan(
     recipe: RecipeFile,
     sets: Sets = None,
     out: Out = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="sft, dpo: run three steps and tell the time.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -320,7 +323,7 @@ def plan(
     with reporting(debug=debug):
         from llmctl.runner import Options
 
-        _show_plan(None, recipe, Options(sets or (), out, force, as_json))
+        _show_plan(None, recipe, Options(sets or (), out, force, as_json), probe)
 
 
 @app.command()

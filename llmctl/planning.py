@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from llmctl import ui
@@ -12,10 +13,18 @@ from llmctl.runner import Options, plan
 from llmctl.schema.base import load
 
 
-def show(stage: str | None, path: Path, options: Options) -> None:
-    """Print a plan on stdout: values with origins, inputs, estimate, run or skip and why."""
-    planned = plan(stage, path, options)
+def show(stage: str | None, path: Path, options: Options, probe: bool = False) -> None:
+    """Print a plan on stdout: values with origins, inputs, estimate, run or skip and why.
+
+    `probe` runs three steps of a training recipe and adds what they took.
+    """
+    planned = plan(stage, path, options, fetch=probe)
     recipe = planned.recipe
+    estimate = recipe.estimate()
+    if probe:
+        if recipe.stage not in ("sft", "dpo"):
+            raise RecipeError(f"{path}: --probe is for sft and dpo, not for {recipe.stage}")
+        estimate |= import_module("llmctl.training.probe").lines(recipe, planned.inputs)
     needs = recipe.all_needs()
     lacking = sorted({needs[name] for name in planned.missing})
     status = "up to date" if planned.up_to_date else "would run"
@@ -32,7 +41,7 @@ def show(stage: str | None, path: Path, options: Options) -> None:
             "inputs": {key: each.row() for key, each in planned.inputs.items()},
             "packages": planned.key_parts["packages"],
             "missing_extras": lacking,
-            "estimate": recipe.estimate(),
+            "estimate": estimate,
         }
         ui.result(json.dumps(document, indent=1, ensure_ascii=False))
         return
@@ -53,7 +62,6 @@ def show(stage: str | None, path: Path, options: Options) -> None:
         ]
         for line in ui.table_lines("", ["input", "from", "sha256", "made by"], files):
             ui.result(line)
-    estimate = recipe.estimate()
     if estimate:
         ui.result("")
         for line in ui.table_lines("", ["estimate", ""], [list(each) for each in estimate.items()]):

@@ -24,6 +24,7 @@ class TrainingRecipe(MethodKeys, LoopKeys):
         "datasets": "train",
     }
 
+    stage: str
     model: ModelRef
     data: TrainData = Field(description="Rows to learn from, and rows to measure with.")
     max_length: int = Field(512, ge=16, description="Longest row (or pack of rows), in tokens.")
@@ -44,9 +45,7 @@ class TrainingRecipe(MethodKeys, LoopKeys):
         return found
 
     def estimate(self) -> dict[str, str]:
-        """What one optimizer step reads, in rows and tokens at most."""
-        rows = self.rows_a_step()
-        lines = {"one step": f"{rows} rows, at most {rows * self.max_length} tokens"}
-        if self.max_steps is not None:
-            lines["steps"] = f"{self.max_steps}, a checkpoint each {self.save_every}"
-        return lines
+        """Steps, tokens, memory by its parts, disk; what would fit when it does not."""
+        from llmctl import preflight
+
+        return preflight.lines(self)

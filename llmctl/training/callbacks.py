@@ -31,11 +31,11 @@ ROW = ("loss", "eval_loss")
 class Metrics(TrainerCallback):
     """metrics.jsonl, one row a step, what is shown, and the alarms."""
 
-    def __init__(self, path: Path, show: dashboard.Show, recipe: LoopKeys | None = None) -> None:
+    def __init__(self, path: Path, show: dashboard.Show, recipe: LoopKeys) -> None:
         self.path = path
         self.show = show
-        self.spikes = Spikes(recipe.spike_factor if recipe else math.inf)
-        self.stop_on_spike = bool(recipe and recipe.stop_on_spike)
+        self.spikes = Spikes(recipe.spike_factor)
+        self.stop_on_spike = recipe.stop_on_spike
         self.alarms = 0
         self.started = time.monotonic()
         self.tokens = (self.started, 0.0)
@@ -194,10 +194,3 @@ def measured_by(trainer: Any, evaluate: Evaluate) -> None:
         return found
 
     trainer.evaluate = measure
-
-
-def train(trainer: Any, folder: Path, metrics: Path) -> list[dict[str, Any]]:
-    """A run of a trainer of a task that has no keys of the loop; see `loop.fit`."""
-    from llmctl.training import loop
-
-    return loop.train(trainer, metrics)[0]

@@ -37,12 +37,14 @@ FIELDS = ("metrics", "rows", "model", "extra", "summary", "determinism")
 
 def started(recipe: R, artifact: Artifact, work: Callable[[R, Artifact], None]) -> None:
     """The work of a training stage, here or in several processes, once nothing forbids it."""
-    from llmctl import licensing
+    from llmctl import licensing, preflight
     from llmctl.training import config, quiet, tracking
 
     config.check_machine(recipe)
     if INSIDE not in os.environ:
         licensing.warn(recipe.use, recipe.model, artifact.inputs)
+        if short := preflight.shortage(recipe):
+            ui.warn(short)
     if wanted(recipe):
         run(recipe, artifact)
         return

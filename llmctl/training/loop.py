@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 from peft import get_peft_model
 from transformers import TrainerState
 
-from llmctl import ui
+from llmctl import preflight, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import LlmctlError
 from llmctl.schema.training import TrainingRecipe
@@ -103,7 +104,7 @@ def fit(
 def train(
     trainer: Any,
     metrics: Path,
-    recipe: TrainingRecipe | None = None,
+    recipe: TrainingRecipe,
     evaluate: Evaluate | None = None,
 ) -> tuple[Steps, int]:
     """Train to the end from the newest whole checkpoint; (steps and measurements, alarms)."""
@@ -113,12 +114,11 @@ def train(
     folder = Path(trainer.args.output_dir)
     start = checkpoints.newest(folder)
     total = trainer.args.max_steps if trainer.args.max_steps > 0 else steps_of(trainer)
-    if recipe is not None:
-        trainer.args.lr_scheduler_kwargs = config.schedule_options(recipe, total) or None
-        trainer.optimizer_cls_and_kwargs = config.optimizer_factory(recipe)
-    if recipe is not None and recipe.eval_every is not None and evaluate is None:
+    trainer.args.lr_scheduler_kwargs = config.schedule_options(recipe, total) or None
+    trainer.optimizer_cls_and_kwargs = config.optimizer_factory(recipe)
+    if recipe.eval_every is not None and evaluate is None:
         ui.warn("eval_every: there is nothing to measure on the way")
-    elif recipe is not None and recipe.eval_every is not None and evaluate is not None:
+    elif recipe.eval_every is not None and evaluate is not None:
         callbacks.measured_by(trainer, evaluate)
         trainer.add_callback(callbacks.Measuring(recipe))
         trainer.args.load_best_model_at_end = recipe.keep_best
@@ -126,7 +126,7 @@ def train(
     if start is not None:
         ui.note(f"continuing from {start.name}")
         state = TrainerState.load_from_json(str(start / "trainer_state.json"))
-        if recipe is not None and callbacks.exhausted(state, recipe.patience):
+        if callbacks.exhausted(state, recipe.patience):
             trainer.args.max_steps = state.global_step  # it had ended by itself
     with dashboard.training(total) as show:
         written = callbacks.Metrics(metrics, show, recipe)
@@ -162,24 +162,17 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 def smaller_batch(recipe: TrainingRecipe) -> dict[str, int] | None:
     """At most half the batch with as many rows in a step; None when it is one row already."""
-    rows = recipe.rows_a_step()
-    for size in range(recipe.batch_size // 2, 0, -1):
-        if rows % size == 0:
-            return {"batch_size": size, "gradient_accumulation": rows // size}
-    return None
+    return next(preflight.smaller_batches(recipe), None)
 
 
 def out_of_memory(recipe: TrainingRecipe) -> str:
-    """The line for a run that memory was too small for."""
-    changes = []
-    smaller = smaller_batch(recipe)
-    if smaller is not None:
-        changes.append(_written(smaller))
-    if not recipe.gradient_checkpointing:
-        changes.append("gradient_checkpointing: true")
-    changes.append(f"max_length: {recipe.max_length // 2}")
-    return f"memory ran out; what helps, cheapest first: {'; '.join(changes)}"
+    """The line for a run that memory was too small for: the estimate, and what helps."""
+    changes = preflight.changes(recipe)
+    said = "; or ".join(_written(each) for each, _ in zip(changes, range(3), strict=False))
+    known = preflight.memory(recipe)
+    size = f" (estimated at {preflight.gigabytes(known.peak)})" if known else ""
+    return f"memory ran out{size}; what helps, cheapest first: {said}"
 
 
-def _written(keys: dict[str, int]) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in keys.items())
+def _written(keys: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {json.dumps(value)}" for key, value in keys.items())

@@ -1,0 +1,340 @@
+"""What a training run needs before it starts: memory by its parts, steps, disk, and what would fit.
+
+Nothing heavy is imported: the shapes come from the header of the weights or of the GGUF file. The
+sum is that of the run's largest moment, in the forward and backward pass; its coefficients were
+counted (saved tensors of a Llama layer, by torch's own hooks) and fitted (the loss) on a CPU, see
+bench/memory.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmctl import digest, modelref
+from llmctl.errors import LlmctlError
+from llmctl.optimizers.base import Shape, elements
+from llmctl.runner import device_class
+from llmctl.schema.training import TrainingRecipe
+
+LIBRARIES = {"cpu": 495_000_000, "cuda": 700_000_000}
+"""Bytes of torch, transformers and TRL themselves; on a GPU those of the CUDA context."""
+LOSS_COPIES = 10.9
+"""Tables of tokens x vocabulary in fp32 that TRL's loss and its figures hold at once; fitted."""
+PASSING = 1.54
+"""What the two passes hold at once, as a multiple of the tensors that are saved; fitted."""
+FRACTION = 0.95
+"""Share of the memory that a run may plan with: the rest is the system's."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the sizes depend on."""
+
+    shapes: dict[str, Shape]
+    hidden: int
+    inner: int
+    layers: int
+    vocabulary: int
+    heads: int
+    kv_width: int
+    """Width of the keys, and of the values, of one token in one layer."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all weights."""
+        return elements(self.shapes.values())
+
+    def matrices(self) -> Iterator[tuple[str, Shape]]:
+        """The linear layers inside the blocks: not the token tables."""
+        for name, shape in self.shapes.items():
+            if len(shape) == 2 and ".layers." in f".{name}":
+                yield name, shape
+
+
+def describe(ref: str) -> Model | None:
+    """The model of a reference that lies on this machine; None for one that cannot be told."""
+    try:
+        found = modelref.locate(ref)
+        if found.is_file():
+            kept = digest.cache_folder() / "models" / digest.of_file(found)
+            return _of_folder(kept) if (kept / "config.json").is_file() else _of_gguf(found)
+        return _of_folder(found)
+    except (LlmctlError, OSError, KeyError, ValueError, TypeError):
+        return None
+
+
+def _of_folder(folder: Path) -> Model | None:
+    about = json.loads((folder / "config.json").read_bytes())
+    shapes: dict[str, Shape] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            head = json.loads(opened.read(length))
+        shapes |= {k: tuple(v["shape"]) for k, v in head.items() if k != "__metadata__"}
+    heads = about["num_attention_heads"]
+    width = about.get("head_dim") or about["hidden_size"] // heads
+    return Model(
+        shapes,
+        about["hidden_size"],
+        about["intermediate_size"],
+        about["num_hidden_layers"],
+        about["vocab_size"],
+        heads,
+        width * (about.get("num_key_value_heads") or heads),
+    )
+
+
+def _of_gguf(file: Path) -> Model | None:
+    """A Llama-shaped model as its GGUF header describes it; the tables count as tied."""
+    head = modelref.read_gguf(file)
+    kind = head["general.architecture"]
+    hidden, inner = head[f"{kind}.embedding_length"], head[f"{kind}.feed_forward_length"]
+    layers, heads = head[f"{kind}.block_count"], head[f"{kind}.attention.head_count"]
+    words = len(head["tokenizer.ggml.tokens"])
+    kv = hidden // heads * head.get(f"{kind}.attention.head_count_kv", heads)
+    shapes: dict[str, Shape] = {"model.embed_tokens.weight": (words, hidden)}
+    for i in range(layers):
+        at = f"model.layers.{i}."
+        shapes |= {f"{at}self_attn.{n}_proj.weight": (hidden, hidden) for n in "qo"}
+        shapes |= {f"{at}self_attn.{n}_proj.weight": (kv, hidden) for n in "kv"}
+        shapes |= {f"{at}mlp.{n}_proj.weight": (inner, hidden) for n in ("gate", "up")}
+        shapes[f"{at}mlp.down_proj.weight"] = (hidden, inner)
+        shapes |= {f"{at}{n}_layernorm.weight": (hidden,) for n in ("input", "post_attention")}
+    return Model(shapes, hidden, inner, layers, words, heads, kv)
+
+
+def trained(recipe: TrainingRecipe, model: Model) -> list[Shape]:
+    """Shapes of the tensors that are trained."""
+    if recipe.method == "full":
+        return list(model.shapes.values())
+    if recipe.method in ("lora", "qlora"):
+        found: list[Shape] = []
+        for name, (rows, columns) in model.matrices():
+            layer = name.rpartition(".")[0].rpartition(".")[2]
+            if recipe.lora.target_modules == "all-linear" or layer in recipe.lora.target_modules:
+                found += [(recipe.lora.r, columns), (rows, recipe.lora.r)]
+        whole = recipe.lora.modules_to_save
+        found += [s for n, s in model.shapes.items() if any(f"{w}." in n for w in whole)]
+        return found
+    return [(16, model.layers * 2 * model.kv_width)]  # prompt, prefix, ia3: a few vectors
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by part at the run's largest moment, in one process."""
+
+    parts: dict[str, int]
+    available: int | None
+    """What this machine has free for it; None when that is not known."""
+    model: Model = field(repr=False)
+
+    @property
+    def peak(self) -> int:
+        """All parts together."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the machine has as much; None when that is not known."""
+        return None if self.available is None else self.peak <= self.available * FRACTION
+
+
+def precision(recipe: TrainingRecipe) -> str:
+    """The arithmetic that `auto` would take here."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bf16" if device_class() == "cuda" else "fp32"
+
+
+def memory(recipe: TrainingRecipe, model: Model | None = None) -> Memory | None:
+    """The memory of one process of a recipe; None when its model cannot be told."""
+    task = getattr(recipe, "task", None)
+    if task is not None and task.kind != "causal":
+        return None  # an encoder: other layers, another loss
+    model = model or describe(recipe.model)
+    if model is None:
+        return None
+    shapes = trained(recipe, model)
+    pairs = 2 if recipe.stage == "dpo" else 1  # both answers go through in one pass
+    tokens = pairs * recipe.batch_size * recipe.max_length
+    share = 1 if recipe.launch.strategy == "ddp" else recipe.launch.processes
+    half = precision(recipe) != "fp32"
+    weights = 4 * model.parameters
+    if recipe.method == "qlora":
+        inside = sum(rows * columns for _, (rows, columns) in model.matrices())
+        weights = 4 * (model.parameters - inside) + round(inside * 0.53)
+    if recipe.method != "full":
+        weights += 4 * elements(shapes)
+    elif recipe.stage == "dpo":
+        weights *= 2  # the reference is a frozen copy
+    parts = {
+        "libraries": LIBRARIES[device_class()],
+        "weights": weights // share,
+        "gradients": 4 * elements(shapes) // share,
+        "optimizer": recipe.optimizer.state_bytes(shapes) // share,
+        "activations": activations(recipe, model, tokens, half=half),
+        "loss": round(LOSS_COPIES * 4 * tokens * model.vocabulary),
+    }
+    if half and recipe.method != "qlora":
+        parts["copies in 16 bits"] = 2 * model.parameters // share
+    if recipe.gradient_accumulation == recipe.launch.processes:
+        # freed before the next forward pass, they come as the activations go
+        kept = parts["activations"] + parts["loss"]
+        parts["gradients"] = max(parts["gradients"] - kept, 0)
+    return Memory(parts, available(), model)
+
+
+def activations(recipe: TrainingRecipe, model: Model, tokens: int, *, half: bool) -> int:
+    """Bytes that the forward pass keeps for the backward pass."""
+    mask = recipe.max_length  # a row of the mask for each token, in each layer
+    d, f = model.hidden, model.inner
+    layer = 4 * (8.5 * d + 2 * f + mask) if half else 4 * (10 * d + 4 * f + mask)
+    if recipe.method in ("lora", "qlora"):
+        layer += 4 * 7 * recipe.lora.r  # what A gives in each of a layer's seven matrices
+    if recipe.gradient_checkpointing:
+        return round(PASSING * tokens * (4 * d * model.layers + layer))
+    return round(PASSING * tokens * layer * model.layers)
+
+
+def available() -> int | None:
+    """Bytes that this machine has free: of the GPU's memory where there is one, else of RAM."""
+    if device_class() == "cuda":
+        return _gpu_memory()
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        return min(free * 1024, _limit())
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _limit() -> int:
+    """The container's own limit (cgroup v2); endless without one."""
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return 1 << 62
+    return 1 << 62 if text == "max" else int(text)
+
+
+def _gpu_memory() -> int | None:
+    import subprocess
+
+    asked = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)
+        return min(int(line) for line in done.stdout.split()) * 1024**2
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def smaller_batches(recipe: TrainingRecipe) -> Iterator[dict[str, int]]:
+    """At most half the batch with as many rows in a step, the largest first."""
+    rows = recipe.rows_a_step()
+    for size in range(recipe.batch_size // 2, 0, -1):
+        if rows % (size * recipe.launch.processes) == 0:
+            yield {"batch_size": size, "gradient_accumulation": rows // size}
+
+
+def changes(recipe: TrainingRecipe) -> Iterator[dict[str, Any]]:
+    """Changes of a recipe that need less memory, the cheapest in time and quality first."""
+    change: dict[str, Any] = {}
+    for each in smaller_batches(recipe):
+        change = dict(each)
+        yield change
+    if not recipe.gradient_checkpointing:
+        change = change | {"gradient_checkpointing": True}
+        yield change
+    if recipe.method == "full" and recipe.optimizer.kind == "adamw":
+        yield change | {"optimizer": "adamw_8bit"}
+    if recipe.method == "full":
+        yield change | {"method": "lora"}
+    if recipe.method != "qlora":
+        change = change | {"method": "qlora"}
+        yield change
+    for length in (recipe.max_length // 2, recipe.max_length // 4):
+        if length >= 128:
+            yield change | {"max_length": length}
+
+
+def cheapest(recipe: TrainingRecipe, known: Memory) -> str | None:
+    """The first change with which the run would fit, as a recipe has it; None when none does."""
+    for change in changes(recipe):
+        keys = recipe.model_dump(exclude_unset=True) | change
+        if change.get("method", recipe.method) not in ("lora", "qlora"):
+            keys.pop("lora", None)
+        try:
+            other = type(recipe).model_validate(keys)
+        except ValueError:
+            continue  # a change that another key of the recipe forbids
+        found = memory(other, known.model)
+        if found is not None and found.fits:
+            return ", ".join(f"{key}: {_yaml(value)}" for key, value in change.items())
+    return None
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def shortage(recipe: TrainingRecipe) -> str | None:
+    """A line when the run will not fit in what is free here, with what would; else None."""
+    known = memory(recipe)
+    if known is None or known.fits is not False:
+        return None
+    change = cheapest(recipe, known)
+    free = gigabytes(known.available or 0)
+    return f"estimated at {gigabytes(known.peak)} of memory, {free} are free here" + (
+        f"; would fit with {change}" if change else "; no change of the recipe would fit"
+    )
+
+
+def gigabytes(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:.2f} GB"
+
+
+def lines(recipe: TrainingRecipe) -> dict[str, str]:
+    """What `plan` shows: steps, tokens, memory by its parts, disk, and what would fit."""
+    rows = recipe.rows_a_step()
+    found = {"one step": f"{rows} rows, at most {rows * recipe.max_length} tokens"}
+    if recipe.max_steps is not None:
+        most = recipe.max_steps * rows * recipe.max_length
+        found["steps"] = f"{recipe.max_steps}, a checkpoint each {recipe.save_every}"
+        found["tokens"] = f"at most {most:,}"
+    known = memory(recipe)
+    if known is None:
+        return found
+    for name, count in known.parts.items():
+        found[f"memory: {name}"] = gigabytes(count)
+    each = " in each process" if recipe.launch.processes > 1 else ""
+    free = "" if known.available is None else f"; {gigabytes(known.available)} free here"
+    found["memory"] = f"{gigabytes(known.peak)}{each}{free}"
+    if known.fits is not None:
+        found["fits"] = "yes" if known.fits else "no"
+    if known.fits is False:
+        found["would fit with"] = cheapest(recipe, known) or "nothing on this machine"
+    found["disk"] = gigabytes(disk(recipe, known.model))
+    answer = recipe.max_length + recipe.samples.max_tokens
+    cached = 2 * 4 * answer * known.model.layers * known.model.kv_width
+    count = recipe.samples.rows + len(recipe.samples.prompts)
+    found["memory of samples"] = f"{gigabytes(cached * count)} of keys and values, before and after"
+    return found
+
+
+def disk(recipe: TrainingRecipe, model: Model) -> int:
+    """Bytes of the checkpoints that are kept at once, and of the model and adapter at the end."""
+    shapes = trained(recipe, model)
+    one = 4 * elements(shapes) + recipe.optimizer.state_bytes(shapes)
+    kept = 4 if recipe.keep_best else 3  # the newest is written before the oldest goes
+    return kept * one + 4 * model.parameters + 4 * elements(shapes)

