@@ -226,7 +226,7 @@ def _message(each: Any) -> str:
     given = each.get("input")
     if isinstance(given, str | int | float | bool) and not each["type"].startswith("backend"):
         message += f", found {given!r}" if isinstance(given, str) else f", found {given}"
-    return f": {message[0].lower()}{message[1:]}" if each["loc"] else message
+    return f": {message[0].lower()}{message[1:]}" if each["loc"] else f": {message}"
 
 
 def _dotted(loc: Loc) -> str:

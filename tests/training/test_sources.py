@@ -147,3 +147,13 @@ def test_a_pair_is_not_split() -> None:
     given = {"stage": "dpo", "out": "o", "model": "m", "data": {"train": "r"}, "too_long": "split"}
     with pytest.raises(ValueError, match="would part an answer from its rival"):
         DpoRecipe.model_validate(given)
+
+
+def test_keys_that_contradict_each_other_are_one_line(tmp_path: Path) -> None:
+    from llmctl.errors import RecipeError
+    from llmctl.schema.base import load
+
+    file = tmp_path / "r.yaml"
+    file.write_text("stage: sft\nout: o\nmodel: m\ndata: {train: t}\npadding_free: true\n")
+    with pytest.raises(RecipeError, match=r": recipe: padding_free: packs have no padding"):
+        load("sft", file)
