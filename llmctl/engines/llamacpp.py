@@ -68,6 +68,8 @@ class LlamaCppEngine(Engine):
                 session.weights = digest.of_file(file)
                 session.name = f"{session.weights}:{self.context}"
                 session.headers = headers
+                # a penalty looks at the whole answer: by default it forgets all but 64 tokens
+                session.extra = {"repeat_last_n": self.context}
                 yield session
 
 

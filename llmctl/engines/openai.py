@@ -83,6 +83,8 @@ class HttpSession(Session):
         self.retries = retries
         self.name = f"{base_url}#{model}"
         self.headers: Mapping[str, str] = {}
+        self.extra: Mapping[str, Any] = {}
+        """Parameters of this endpoint alone, sent with each call."""
         self.pace = Pace(1 << 20)
         self._closing = threading.Event()
 
@@ -92,7 +94,7 @@ class HttpSession(Session):
 
     def answer(self, request: Request) -> Reply:
         """One completion; raises CallError when the endpoint refuses it or stays away."""
-        data = self._post(body_of(self.model, request))
+        data = self._post({**body_of(self.model, request), **self.extra})
         try:
             choice = data["choices"][0]
             usage = data.get("usage") or {}

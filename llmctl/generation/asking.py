@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item", bound=Mapping[str, Any])
 Result = TypeVar("Result")
-CUT_OFF_PENALTY = 0.5
+CUT_OFF_PENALTY = 1.0
 """Added to `frequency_penalty` when a reply that did not end is asked for again."""
 
 

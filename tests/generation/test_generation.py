@@ -155,7 +155,7 @@ def test_a_reply_that_stays_out_of_form_is_refused_with_the_reason() -> None:
     with asker(cut) as each, pytest.raises(Refused) as refused:
         each.ask(USER, FORM)
     assert (refused.value.reason, refused.value.detail) == ("reply_cut_off", "400 tokens")
-    assert [request.penalty for request in cut.seen] == [0, 0.5], "or it would say the same again"
+    assert [request.penalty for request in cut.seen] == [0, 1], "or it would say the same again"
 
 
 @pytest.mark.parametrize(
