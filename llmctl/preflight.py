@@ -28,7 +28,7 @@ LOSS_COPIES = 10.9
 """Tables of tokens x vocabulary in fp32 that TRL's loss and its figures hold at once; fitted."""
 PASSING = 1.54
 """What the two passes hold at once, as a multiple of the tensors that are saved; fitted."""
-FRACTION = 0.95
+FRACTION = 0.9
 """Share of the memory that a run may plan with: the rest is the system's."""
 
 
@@ -177,7 +177,7 @@ def memory(recipe: TrainingRecipe, model: Model | None = None) -> Memory | None:
         "libraries": LIBRARIES[device_class()],
         "weights": weights // share,
         "gradients": 4 * elements(shapes) // share,
-        "optimizer": recipe.optimizer.state_bytes(shapes) // share,
+        "optimizer": state(recipe, model, shapes) // share,
         "activations": activations(recipe, model, tokens, half=half),
         "loss": round(LOSS_COPIES * 4 * tokens * model.vocabulary),
     }
@@ -194,12 +194,28 @@ def activations(recipe: TrainingRecipe, model: Model, tokens: int, *, half: bool
     """Bytes that the forward pass keeps for the backward pass."""
     mask = recipe.max_length  # a row of the mask for each token, in each layer
     d, f = model.hidden, model.inner
+    beside = 0
     layer = 4 * (8.5 * d + 2 * f + mask) if half else 4 * (10 * d + 4 * f + mask)
     if recipe.method in ("lora", "qlora"):
         layer += 4 * 7 * recipe.lora.r  # what A gives in each of a layer's seven matrices
+        beside = 4 * 12 * (d + f)  # the adapters' results beside the base's; fitted
     if recipe.gradient_checkpointing:
-        return round(PASSING * tokens * (4 * d * model.layers + layer))
-    return round(PASSING * tokens * layer * model.layers)
+        return round(tokens * (PASSING * (4 * d * model.layers + layer) + beside))
+    return round(tokens * (PASSING * layer * model.layers + beside))
+
+
+def state(recipe: TrainingRecipe, model: Model, shapes: list[Shape]) -> int:
+    """Bytes of the optimizer: its state, with what it keeps otherwise for the token tables.
+
+    bitsandbytes works on a CPU through fp32 copies: three of the largest tensor, as was measured.
+    """
+    found = recipe.optimizer.state_bytes(shapes)
+    if recipe.method == "full":
+        tables = elements(s for n, s in model.shapes.items() if "embed_tokens" in n)
+        found += {"adamw_8bit": 6, "muon": 4}.get(recipe.optimizer.kind, 0) * tables
+    if device_class() == "cpu" and "bitsandbytes" in recipe.optimizer.needs:
+        found += 3 * 4 * max((elements([shape]) for shape in shapes), default=0)
+    return found
 
 
 def available() -> int | None:

@@ -21,7 +21,6 @@ CURVES = (
     ({"rewards/margins": "margin"}, "Reward margin", "nats"),
     ({"grad_norm": "norm"}, "Gradient norm before clipping", "norm"),
     ({"learning_rate": "rate"}, "Learning rate", "rate"),
-    ({"tokens_per_second": "speed"}, "Speed", "tokens per second"),
 )
 
 
