@@ -127,12 +127,8 @@ def made(model: Path, rows: Path, **keys: Any) -> Any:
     return recipe("dpo", model, rows, objective=objective, **{**base, **keys})
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_run_writes_its_figures_and_repeats(letters: Path, tmp_path: Path, method: str) -> None:
-    keys = {} if method == "lora" else {"method": "full"}
-    asks = made(letters, asked(tmp_path), **keys)
-    if method == "full":
-        asks = asks.model_copy(update={"learning_rate": 1e-3})
+def test_a_run_writes_its_figures_and_repeats(letters: Path, tmp_path: Path) -> None:
+    asks = made(letters, asked(tmp_path))
     artifact = run(asks, tmp_path / "a")
     rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").open()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
@@ -172,6 +168,28 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert curves[0][-1]["beta"] != 0.02
     name = "model/model.safetensors"
     assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["ppo", "grpo"])
+def test_a_policy_learns_to_earn_more(letters: Path, tmp_path: Path, kind: str) -> None:
+    """A vowel in four letters: from one answer in six to most of them, on held-out prompts."""
+    file = tmp_path / "prompts.jsonl"
+    pairs = [f"say {a}{b}" for a in "abcdefgh" for b in "ijklmnop"]
+    rows = [{"prompt": [{"role": "user", "content": text}]} for text in pairs]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = {"rollouts": 32, "passes": 2} if kind == "ppo" else {"generations": 8}
+    paid = [{"kind": "regex", "pattern": "[aeiou]"}]
+    size = {"batch_size": 16} if kind == "ppo" else {"batch_size": 32, "gradient_accumulation": 1}
+    asks = recipe(
+        "dpo", letters, file, method="full", max_steps=15, learning_rate=5e-3, beta=0.01,
+        scheduler="constant", data={"hold_out": 0.5, "eval_rows": 32}, **size,
+        objective={"kind": kind, "max_new_tokens": 4, "rewards": paid, **own},
+    )  # fmt: skip
+    if kind == "ppo":
+        asks = asks.model_copy(update={"save_every": 100})
+    found = run(asks, tmp_path / "out").metrics
+    assert found["reward_diff"] > 0.2 + 2 * found["reward_diff_se"]
+    assert found["kl"] > 0
 
 
 def test_stop_kl_ends_the_run(letters: Path, tmp_path: Path) -> None:
