@@ -59,9 +59,10 @@ def rows(path: Path) -> Iterator[dict[str, Any] | Dropped]:
         raise InputError(
             f"{path}: has thumbs but no texts; run serve with `trace_content: true` to keep them"
         )
-    for name, answers in prompts.items():
+    for number, (name, answers) in enumerate(prompts.items(), 1):
         first = next(a["request"] for a in answers if "request" in a)
-        source = {"uri": path.name, "document": first}
+        # "row": the turns of one talk are rows of their own, and begun() keeps them together
+        source = {"uri": path.name, "document": first, "row": number}
         row: dict[str, Any] = {**candidates(turns[name], answers, source, {"feedback": True})}
         votes = list(_votes(answers))
         yield {**row, "votes": votes} if votes else row

@@ -20,6 +20,9 @@ Row = Mapping[str, Any]
 QUEUE = "queue.jsonl"
 """What an artifact has in place of splits when its answers have yet to be compared."""
 
+LEFT = ("dropped.jsonl", "left_out.jsonl")
+"""Files that tell of rows which left; they are no rows themselves."""
+
 
 @dataclass(frozen=True)
 class Material:
@@ -101,7 +104,11 @@ def files(source: Path) -> list[Path]:
     try:
         return [rows.find(source)]
     except InputError:
-        found = sorted(p for p in source.glob("*") if p.name.endswith((*rows.FORMATS, ".ndjson")))
+        found = sorted(
+            each
+            for each in source.glob("*")
+            if each.name.endswith((*rows.FORMATS, ".ndjson")) and each.name not in LEFT
+        )
         if not found:
             raise
         return found
@@ -119,37 +126,45 @@ def kind_of(row: Row) -> str:
 def _read(path: Path, format: Format | None, told: Gathered) -> Iterator[dict[str, Any]]:
     """The rows of a file with `id` and `source`; what nothing can be learnt from is dropped."""
     heard = reading.Reading()
+    last, nth = "", 0
     for where, row in reading.read(path, format, reading=heard):
         line = where.rpartition(":")[2]
+        last, nth = line, nth + 1 if line == last else 1
         if isinstance(row, UnfitError):
             told.dropped.append(Dropped(f"{path.name}:{line}", row.reason, row.detail))
         else:
-            yield placed(row, path.name, int(line))
+            yield placed(row, path.name, int(line), nth)
     told.formats[str(path)] = heard.dump()
     ui.note(f"{path}: {heard}")
 
 
-def placed(row: dict[str, Any], name: str, line: int) -> dict[str, Any]:
-    """A row with an `id` from its content and its place in the file, where it has none."""
-    place = {"uri": name, "document": f"{name}#{line}", "row": line}
-    given = row.get("id")
+def placed(row: dict[str, Any], name: str, line: int, nth: int = 1) -> dict[str, Any]:
+    """A row with an `id` from its content and its place in the file, where it has none.
+
+    `nth` counts the rows of one line: a JSON list may be one line.
+    """
+    document = f"{name}#{line}" if nth == 1 else f"{name}#{line}.{nth}"
+    place = {"uri": name, "document": document, "row": line}
+    given, meta = row.get("id"), row.get("meta")
     return {
         **row,
         "id": str(given) if given not in (None, "") else row_id(*content(row)),
         "source": row["source"] if isinstance(row.get("source"), Mapping) else place,
-        "meta": row.get("meta") or {},
+        "meta": meta if isinstance(meta, Mapping) else {} if meta is None else {"meta": meta},
     }
 
 
 def content(row: Row) -> list[str]:
     """What makes a row what it is, as texts; an id is made of it."""
-    if "answers" in row:
+    form = form_of(row)
+    if form == "candidates":
         return [flat(row["prompt"]), *(each["content"] for each in row["answers"])]
-    if "text" in row and "messages" not in row:
+    if form == "texts":
         return [row["text"]]
-    if "completion" in row:
+    if form == "labelled":
         return [flat(row["prompt"]), flat(row["completion"]), str(row["label"])]
-    return [flat(row[name]) for name in ("messages", "prompt", "chosen", "rejected") if name in row]
+    names = ("prompt", "chosen", "rejected") if form == "pairs" else ("messages",)
+    return [flat(row[name]) for name in names]
 
 
 def texts_as_documents(material: Material) -> Iterator[dict[str, Any]]:

@@ -31,6 +31,8 @@ class Reading:
     """Reasons of rows that nothing can be learnt from."""
 
     def __str__(self) -> str:
+        if not self.rows:
+            return "has no rows"
         how = "detected" if self.detected else "as the recipe says"
         return f"{self.rows} rows in the format {self.kind} ({how}), {self.form}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,12 +31,10 @@ class Sampling:
 
 @dataclass
 class Sampled:
-    """Row id -> its answers in a fixed order, and why others are missing."""
+    """What was said to one row: its answers in a fixed order, and why others are missing."""
 
-    answers: defaultdict[str, list[dict[str, Any]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    refused: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 def asked(row: Row) -> tuple[list[Message], list[dict[str, Any]]]:
@@ -51,14 +48,19 @@ def asked(row: Row) -> tuple[list[Message], list[dict[str, Any]]]:
     return turns, []
 
 
-def sampled(material: Material, rows: Sequence[Row], samplings: Sequence[Sampling]) -> Sampled:
-    """What each model answers to each row; the seed of sample n is the run's plus n."""
-    found = Sampled()
+def sampled(
+    material: Material, rows: Sequence[Row], samplings: Sequence[Sampling]
+) -> list[Sampled]:
+    """What each model answers to each row; the seed of sample n is the run's plus n.
+
+    By the place of the row: the ids that rows came with need not differ.
+    """
+    found = [Sampled() for _ in rows]
     for sampling in samplings:
         with material.asking.open(sampling.engine) as asker:
 
-            def work(row: Row, sampling: Sampling = sampling, asker: Any = asker) -> Iterator[Row]:
-                prompt, _ = asked(row)
+            def work(item: Row, sampling: Sampling = sampling, asker: Any = asker) -> Iterator[Row]:
+                prompt, _ = asked(item["row"])
                 for number in range(sampling.samples):
                     seed = material.seed + number
                     try:
@@ -69,18 +71,20 @@ def sampled(material: Material, rows: Sequence[Row], samplings: Sequence[Samplin
                             seed=seed,
                         )
                     except Refused as refused:
-                        yield {"id": row["id"], "refused": str(refused)}
+                        yield {"id": item["id"], "refused": str(refused)}
                         continue
                     answer = {"content": text.strip(), "generator": sampling.generator(seed)}
-                    yield {"id": row["id"], "answer": answer}
+                    yield {"id": item["id"], "answer": answer}
 
-            for each in asker.each(rows, work, f"answers of {sampling.generator(0)['model']}"):
+            items = [{"id": place, "row": row} for place, row in enumerate(rows)]
+            for each in asker.each(items, work, f"answers of {sampling.generator(0)['model']}"):
+                said = found[int(each.id if isinstance(each, Dropped) else each["id"])]
                 if isinstance(each, Dropped):
-                    found.refused[each.id].append(each.reason)
+                    said.refused.append(each.reason)
                 elif "refused" in each:
-                    found.refused[each["id"]].append(each["refused"])
+                    said.refused.append(each["refused"])
                 elif each["answer"]["content"]:
-                    found.answers[each["id"]].append(each["answer"])
+                    said.answers.append(each["answer"])
                 else:
-                    found.refused[each["id"]].append("reply_empty")
+                    said.refused.append("reply_empty")
     return found

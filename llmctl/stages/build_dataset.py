@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
@@ -56,7 +56,8 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     for selector in recipe.select:
         kept = collected(selector.select(kept, recipe.seed), dropped)
     if not kept:
-        raise InputError(f"{recipe.source_name()}: gave no rows; {_reasons(dropped)}")
+        last = f"; the last: {dropped[-1].detail or dropped[-1].reason}" if dropped else ""
+        raise InputError(f"{recipe.source_name()}: gave no rows; {_reasons(dropped)}{last}")
     parts = {"queue": kept} if form_of(kept[0]) == "candidates" else splits(recipe, kept)
     for name, each in parts.items():
         artifact.write_jsonl(f"{name}.jsonl", each)
@@ -127,7 +128,7 @@ def hand_on(
 
 def splits(recipe: BuildDatasetRecipe, kept: list[Row]) -> dict[str, list[Row]]:
     """The rows of each split, in their own order."""
-    names = [group_of(row, recipe.split) for row in kept]
+    names = groups_of(kept, recipe.split)
     sides = divide(names, recipe.split, recipe.seed)
     parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for row, name in zip(kept, names, strict=True):
@@ -220,15 +221,39 @@ def _filtered(recipe: BuildDatasetRecipe, made: list[Row]) -> Iterator[Row | Dro
             yield row
 
 
+def groups_of(kept: Sequence[Row], split: Split) -> list[str]:
+    """The group of each row; what was made of one row of a table is of that row's group."""
+    names = [group_of(row, split) for row in kept]
+    if split.group_by is not None or split.by != "document":
+        return names
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while name in above:
+            above[name] = name = above.get(above[name], above[name])
+        return name
+
+    begun_at: dict[str, str] = {}
+    for row, name in zip(kept, names, strict=True):
+        if "row" in row["source"]:
+            one = top(begun_at.setdefault(str(row["source"].get("document")), name))
+            other = top(name)
+            if one != other:
+                above[max(one, other)] = min(one, other)
+    return [top(name) for name in names]
+
+
 def group_of(row: Row, split: Split) -> str:
-    """What must stay on one side of the split."""
+    """What must stay on one side of the split, as far as the row by itself tells."""
     if split.group_by is not None:
         return f"{split.group_by}={field_of(row, split.group_by)}"
     source = row["source"]
     if "row" in source and split.by == "document":  # of a table, where no document is known
         return begun(row)
     document = str(source.get("document") or source.get("uri") or row["id"])
-    return document if split.by == "document" else f"{document}:{source.get('start', row['id'])}"
+    if split.by == "document":
+        return document
+    return f"{document}:{source.get('start', '' if 'row' in source else row['id'])}"
 
 
 def field_of(row: Row, dotted: str) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import llmctl.data.formats
 from llmctl import rows
-from llmctl.data import reading
+from llmctl.data import material, reading
 from llmctl.data.formats.base import Format, UnfitError
 from llmctl.errors import InputError
 from llmctl.plugins import kinds
@@ -206,6 +206,13 @@ def test_openai_as_it_is_found(tmp_path: Path) -> None:
     assert found["messages"][2]["tool_calls"][0]["function"]["name"] == "f"
 
 
+def test_openai_rows_that_repeat_the_question_as_prompt(tmp_path: Path) -> None:
+    found = only(file(tmp_path, {"prompt": "q", "prompt_id": "7", "messages": TURNS}))[0]
+    assert found == {"prompt_id": "7", "messages": TURNS, "meta": {"prompt": "q"}}
+    placed = material.placed({**found, "meta": "old"}, "r.jsonl", 1)
+    assert placed["id"] and placed["meta"] == {"meta": "old"}
+
+
 HH = "\n\nHuman: {}\n\nAssistant: {}"
 
 
@@ -341,6 +348,18 @@ WRONG: dict[str, tuple[str, str, str | None, str]] = {
     "picture": (
         "r.jsonl", '{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', None,
         "messages.0: `content` has a part that is image_url",
+    ),
+    "role": (
+        "r.jsonl", '{"messages": [{"role": ["user"], "content": "q"}]}', None,
+        "messages.0 needs `role` and `content`",
+    ),
+    "votes": (
+        "r.jsonl", '{"prompt": "q", "answers": ["a", "b"], "votes": 3}', None,
+        "r.jsonl:1: `votes` is a number, no list",
+    ),
+    "thumbs": (
+        "r.jsonl", '{"prompt": "q", "answers": ["a", {"content": "b", "up": "two"}]}', None,
+        "r.jsonl:1: answers.1: `up` is text, a count is needed",
     ),
     "transcript": (
         "r.jsonl", '{"chosen": "hello", "rejected": "x", "prompt": "\\n\\nHuman: a"}', "hh",

@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 from llmctl import rows
 from llmctl.data import feedback, fitness, lengths
 from llmctl.data.builders.base import Builder
+from llmctl.data.formats import candidates as candidates_format
 from llmctl.data.material import Material
 from llmctl.engines.base import Reply, Request
 from llmctl.engines.echo import EchoSession
 from llmctl.errors import InputError
 from llmctl.records import Dropped, answer, candidates, example, labelled, pair
+from llmctl.schema.build_dataset import Split
+from llmctl.stages.build_dataset import group_of
 
 Row = dict[str, Any]
 ASKED = [{"role": "user", "content": "What moves the water?"}]
@@ -142,6 +145,28 @@ def test_a_weak_model_that_wins_makes_no_pair(says: Any) -> None:
     assert only(keys, row).reason == "tie"
 
 
+def test_rows_of_one_id_keep_their_own_answers(says: Any) -> None:
+    says(lambda prefix, request: prefix + str(request.messages[-1]["content"]))
+    given = [
+        {**example([{"role": "user", "content": each}, *answer("old")], {"uri": "u"}), "id": "1"}
+        for each in ("one?", "other?", "one?")
+    ]
+    keys = {"kind": "strong_weak", "strong": {**ECHO, "prefix": "good "}, "weak": ECHO}
+    found = build(keys, *given)
+    assert [row["chosen"] for row in found] == [
+        answer(f"good {each}") for each in ("one?", "other?", "one?")
+    ]
+    found = build({"kind": "candidates", "engines": [ECHO], "samples": 1}, *given)
+    assert [[each["content"] for each in row["answers"]] for row in found] == [
+        ["old", "one?"], ["old", "other?"], ["old", "one?"],
+    ]  # fmt: skip
+
+
+def test_a_vote_without_a_winner_is_a_tie() -> None:
+    vote = candidates_format.vote({"between": [0, 1]}, 2, "r")
+    assert only({"kind": "votes"}, {**row_of("yes", "no"), "votes": [vote]}).reason == "tie"
+
+
 winners = st.lists(st.sampled_from([0, 1, None]), min_size=1, max_size=7)
 
 
@@ -226,6 +251,19 @@ def test_thumbs_and_corrections_of_serve_become_pairs_and_labels(database: Path)
         "Yes.", "Because it is warm.",
     ]  # fmt: skip
     assert {row.reason for row in good if isinstance(row, Dropped)} == {"labelled_bad"}
+
+
+def test_turns_of_one_talk_are_of_one_group(tmp_path: Path) -> None:
+    server = pytest.importorskip("llmctl.server.traces")
+    path = tmp_path / "traces.sqlite"
+    traces = server.Traces(path, content=True)
+    longer = [*ASKED, *answer("A pump."), {"role": "user", "content": "And air?"}]
+    for number, messages in enumerate((ASKED, longer)):
+        traces.add(server.Trace(f"r{number}", number, "chat", "m", messages=messages, answer="x"))
+        traces.add_feedback(f"r{number}", 9, 1, None, None)
+    traces.close()
+    found = [row for row in feedback.rows(path) if not isinstance(row, Dropped)]
+    assert len(found) == 2 and len({group_of(row, Split()) for row in found}) == 1
 
 
 def test_a_database_without_texts_says_what_to_change(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from llmctl import rows
 from llmctl.artifact import read_manifest
+from llmctl.data.material import files
 from llmctl.data.sections import sections
 from llmctl.errors import InputError, LlmctlError, RecipeError
 from llmctl.runner import Options, run
 from llmctl.schema.build_dataset import BuildDatasetRecipe, Split
-from llmctl.stages.build_dataset import divide, group_of
+from llmctl.stages.build_dataset import divide, group_of, groups_of
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 WORDS = "the pump moves warm water through every room and stops when it is night outside"
@@ -287,6 +288,33 @@ def test_rows_of_one_conversation_stay_together(questions: list[str], by_field: 
     for row in made:
         sides.setdefault(row["meta"]["talk"], set()).add(groups[group_of(row, split)])
     assert len(sides) == 8 and all(len(each) == 1 for each in sides.values())
+
+
+@pytest.mark.parametrize("by", ["document", "section"])
+def test_what_is_made_of_a_row_stays_on_its_side(by: Any) -> None:
+    """Evolved instructions begin otherwise than the row that they come from."""
+    asked = ["a", "a harder", "b", "b harder", "c", "a", "d", "c"]
+    made = [
+        {
+            "id": str(n),
+            "messages": [{"role": "user", "content": question}],
+            "source": {"uri": "f", "document": f"f#{n // 2}", "row": n // 2},
+            "meta": {},
+        }
+        for n, question in enumerate(asked)
+    ]
+    found = groups_of(made, Split(by=by))
+    apart = [[0, 1], [2, 3], [4, 5], [6, 7]] if by == "section" else [[0, 1, 4, 5, 6, 7], [2, 3]]
+    assert [[n for n in range(8) if found[n] == name] for name in dict.fromkeys(found)] == apart
+
+
+def test_a_folder_of_rows_without_what_was_dropped(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    turns = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "By hand."}]
+    rows.write_jsonl(folder / "a.jsonl", [{"messages": turns}])
+    rows.write_jsonl(folder / "dropped.jsonl", [{"id": "1", "reason": "short", "detail": ""}])
+    assert files(folder) == [folder / "a.jsonl"]
 
 
 def test_a_group_that_no_row_has_is_refused(tmp_path: Path, source: Path) -> None:

@@ -45,14 +45,14 @@ class CandidatesBuilder(Builder):
             Sampling(engine, self.samples, self.temperature, self.max_tokens)
             for engine in self.engines
         ]
-        said = sampled(material, material.rows, samplings)
-        for row in material.rows:
+        every = sampled(material, material.rows, samplings)
+        for row, said in zip(material.rows, every, strict=True):
             prompt, given = asked(row)
             answers: dict[str, dict[str, Any]] = {}
-            for each in [*(given if self.keep_given else []), *said.answers[row["id"]]]:
+            for each in [*(given if self.keep_given else []), *said.answers]:
                 answers.setdefault(each["content"].strip(), each)
             if len(answers) < 2:
-                why = "; ".join(said.refused[row["id"]][:2]) or "all answers are the same"
+                why = "; ".join(said.refused[:2]) or "all answers are the same"
                 yield Dropped(str(row["id"]), "too_few_answers", why)
                 continue
             meta = {**row["meta"], "builder": self.kind}

@@ -43,23 +43,22 @@ class StrongWeakBuilder(Builder):
 
     def build(self, material: Material) -> Iterator[Row | Dropped]:
         """See Builder."""
-        good, bad = (
+        sides = [
             sampled(
                 material,
                 material.rows,
                 [Sampling(engine, 1, self.temperature, self.max_tokens)],
             )
             for engine in (self.strong, self.weak)
-        )
+        ]
         made: list[Row] = []
-        for row in material.rows:
-            key = row["id"]
-            both = [*good.answers[key], *bad.answers[key]]
+        for row, good, bad in zip(material.rows, *sides, strict=True):
+            both = [*good.answers, *bad.answers]
             if len(both) < 2:
-                why = "; ".join([*good.refused[key], *bad.refused[key]])
-                yield Dropped(str(key), "too_few_answers", why)
+                why = "; ".join([*good.refused, *bad.refused])
+                yield Dropped(str(row["id"]), "too_few_answers", why)
             elif both[0]["content"] == both[1]["content"]:
-                yield Dropped(str(key), "tie", "both models say the same")
+                yield Dropped(str(row["id"]), "tie", "both models say the same")
             else:
                 made.append(candidates(asked(row)[0], both, row["source"], row["meta"]))
         if self.judge is None:

@@ -114,7 +114,7 @@ RENAMED = {"developer": "system", "function": "tool"}
 
 
 def _message(message: Any, where: str) -> dict[str, Any]:
-    if not isinstance(message, Mapping) or "role" not in message:
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InputError(f"{where} needs `role` and `content`")
     role = RENAMED.get(message["role"], message["role"])
     if role not in ROLES:

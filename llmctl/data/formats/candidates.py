@@ -28,6 +28,8 @@ class CandidatesFormat(Format):
         answers = [_answer(each, f"{where}: answers.{n}") for n, each in enumerate(given)]
         found = {"prompt": turns(row, "prompt", "user", where), "answers": answers}
         if row.get("votes"):
+            if not isinstance(row["votes"], list):
+                raise InputError(f"{where}: `votes` is {kind_of(row['votes'])}, no list")
             found["votes"] = [
                 vote(each, len(answers), f"{where}: votes.{n}")
                 for n, each in enumerate(row["votes"])
@@ -50,6 +52,9 @@ def _answer(value: Any, where: str) -> dict[str, Any]:
         return {"content": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
         raise InputError(f"{where} is {kind_of(value)}, text or an object with `content` is needed")
+    for name in ("up", "down"):
+        if type(value.get(name, 0)) is not int:
+            raise InputError(f"{where}: `{name}` is {kind_of(value[name])}, a count is needed")
     return dict(value)
 
 
@@ -64,4 +69,4 @@ def vote(value: Any, answers: int, where: str) -> dict[str, Any]:
     winner = value.get("winner")
     if winner is not None and winner not in (between or ()):
         raise InputError(f"{where}: `winner` must be one of {between}, or null for a tie")
-    return dict(value)
+    return {**value, "winner": winner}

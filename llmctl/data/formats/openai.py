@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from llmctl.data.formats.base import Format, example_of, messages_of, with_tools
+from llmctl.data.formats.base import Format, example_of, messages_of, rest, with_tools
+
+CONTENT = ("prompt", "completion", "chosen", "rejected", "answers")
+"""Keys that would make a row one of another form; UltraChat repeats the question as `prompt`."""
 
 
 class OpenaiFormat(Format):
@@ -19,8 +22,12 @@ class OpenaiFormat(Format):
         return "messages" in row and "chosen" not in row and not isinstance(row.get("label"), bool)
 
     def read(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """See Format; keys beside `messages` stay where they are."""
-        return {**row, "messages": messages_of(row.get("messages"), "messages", where)}
+        """See Format; keys beside `messages` stay, those that are content elsewhere are `meta`."""
+        messages = messages_of(row.get("messages"), "messages", where)
+        others = {key: value for key, value in row.items() if key not in CONTENT}
+        if len(others) < len(row):
+            others["meta"] = rest(row, set(row) - set(CONTENT))["meta"]
+        return {**others, "messages": messages}
 
     def write(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         """See Format."""

@@ -100,7 +100,7 @@ class UltrafeedbackFormat(Format):
         ratings = [
             each["Rating"]
             for each in (notes.values() if isinstance(notes, Mapping) else ())
-            if isinstance(each, Mapping) and str(each.get("Rating", "")).isdigit()
+            if isinstance(each, Mapping) and str(each.get("Rating", "")).isdecimal()
         ]
         if not ratings:
             raise UnfitError("no_rating", "no annotation has a number as its Rating")
