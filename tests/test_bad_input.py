@@ -88,7 +88,7 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "folder for a model": (["sft", SFT, "--set", "model=empty"], "empty: has no config.json"),
     "folder that is not ingest's": (
         ["build-dataset", DATASET, "--set", "source=empty", "--set", SECTIONS],
-        "empty: has no documents.jsonl; give an artifact of ingest",
+        "empty: has no train split",
     ),
     "file for an artifact": (["search", "rows.jsonl", "pump"], "rows.jsonl: is not"),
     "out is this folder": (["dedup", DEDUP, "--out", "."], "'.' names no new folder"),
@@ -113,7 +113,8 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     ),
     "text named .gz": (["dedup", DEDUP, "--set", "data=plain.jsonl.gz"], "not a whole gzip file"),
     "text named .parquet": (["dedup", DEDUP, "--set", "data=rows.parquet"], "not a Parquet file"),
-    "other rows": (["dedup", DEDUP, "--set", "data=rows.csv"], "rows are read from .jsonl"),
+    "other rows": (["dedup", DEDUP, "--set", "data=rows.csv"], "rows.csv: has no rows"),
+    "rows of no format": (["dedup", DEDUP, "--set", "data=model.gguf"], "rows are read from"),
     "text named .gguf": (["sft", SFT, "--set", "model=model.gguf"], "is not a GGUF file"),
     "latin recipe": (["dedup", "latin.yaml"], r"latin.yaml:4: not UTF-8 text \(byte 0xe9\)"),
     "UTF-16 recipe": (["dedup", "utf16.yaml"], r"utf16.yaml:1: not UTF-8 text"),

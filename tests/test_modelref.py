@@ -143,7 +143,7 @@ def test_folders(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"pytorch_model.bin is a pickle"):
         modelref.locate(str(folder))
     (folder / "config.json").rename(folder / "adapter_config.json")
-    with pytest.raises(InputError, match="is an adapter; give the merged model"):
+    with pytest.raises(InputError, match="is an adapter, no model; give the merged model"):
         modelref.locate(str(folder))
 
 

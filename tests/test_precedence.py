@@ -16,8 +16,8 @@ from llmctl.schema.source import environment_sets
 
 
 def in_list(stage: str, key: str) -> bool:
-    parts = key.split(".")
-    return any(is_list(stage, ".".join(parts[: n + 1])) for n in range(len(parts)))
+    parts = [(name, "") for name in key.split(".")]
+    return any(is_list(stage, parts[: n + 1]) for n in range(len(parts)))
 
 
 LAYERS = ("extends", "recipe", "environment", "command line")
@@ -27,7 +27,7 @@ KEYS = [
     for key, row in reach(stage).ROWS.items()
     if row is not None
     and not isinstance(row[0], dict | list)
-    and "[" not in key
+    and "[" not in key  # before in_list, which knows no kinds
     and not in_list(stage, key)  # a list is replaced whole by the layer above
 ]
 

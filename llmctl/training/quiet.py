@@ -26,6 +26,12 @@ HARMLESS = (
 )
 
 
+def hush() -> None:
+    """Errors only from the libraries' loggers; some warn while they are imported."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 @contextlib.contextmanager
 def libraries() -> Iterator[None]:
     """Errors only from the libraries' loggers; their prints go to stderr."""
@@ -35,8 +41,7 @@ def libraries() -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    hush()
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message=message)
