@@ -34,8 +34,12 @@ def write(
     """Write report.html; `parts` are the rows of each split."""
     report = Report(f"build-dataset: {recipe.out}")
     kept = sum(map(len, parts.values()))
-    report.facts([("source", recipe.source_name()), ("made", made), ("kept", kept)])
-    reasons = Counter(each.reason for each in dropped).most_common()
+    begin = len(dropped) - (made - kept)  # before it: what never became a row
+    before = Counter(each.reason for each in dropped[:begin]).most_common()
+    facts: list[tuple[str, Any]] = [("source", recipe.source_name())]
+    facts += [("not made", ", ".join(f"{n} {reason}" for reason, n in before))] if before else []
+    report.facts([*facts, ("made", made), ("kept", kept)])
+    reasons = Counter(each.reason for each in dropped[begin:]).most_common()
     funnel = [("made", float(made), None), *((r, -float(n), None) for r, n in reasons)]
     report.bars("from made to kept", [*funnel, ("kept", float(kept), None)], "rows")
     if compared:

@@ -91,11 +91,11 @@ class Rehearsal(Asking):
     def judge(self, judge: Judge) -> Iterator[LiveJudge]:
         """Start nothing; what a judge without a model does costs nothing."""
         counts: Counter[str] = Counter()
-        engine = getattr(judge, "engine", None)
-        if engine is not None:
-            self.asked.append((engine, counts))
         yield Supposed(counts)
-        counts["most"] = counts["calls"] * getattr(judge, "max_tokens", 0)
+        for each in members(judge):
+            if engine := getattr(each, "engine", None):
+                most = counts["calls"] * getattr(each, "max_tokens", 0)
+                self.asked.append((engine, counts | Counter(most=most)))
 
 
 def judged(recipe: BuildDatasetRecipe, rehearsal: Rehearsal, made: list[Any]) -> None:
@@ -103,10 +103,8 @@ def judged(recipe: BuildDatasetRecipe, rehearsal: Rehearsal, made: list[Any]) ->
     from llmctl.data.judging import opinions
 
     for setting in recipe.judges:
-        for judge in members(setting.judge):
-            if hasattr(judge, "engine"):
-                with rehearsal.judge(judge) as live:
-                    list(opinions(live, made, setting.show))
+        with rehearsal.judge(setting.judge) as live:
+            list(opinions(live, made, setting.show))
 
 
 def members(judge: Judge) -> Iterator[Judge]:
@@ -134,6 +132,8 @@ def estimate(recipe: BuildDatasetRecipe) -> dict[str, str]:
             judged(recipe, rehearsal, made)
     except LlmctlError as error:
         return {"calls": f"cannot be told: {error}"}
+    if not rehearsal.asked:
+        return {}
     total: Counter[str] = Counter()
     price = 0.0
     for engine, counts in rehearsal.asked:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from llmctl.plugins import Backend
 
@@ -132,8 +132,10 @@ def higher(first: Judgement, second: Judgement) -> Preference:
 class Judge(Backend):
     """A way to judge; `open` makes it ready."""
 
-    scores: ClassVar[bool] = True
-    """Whether an answer by itself, without another one or a reference, can be scored."""
+    @property
+    def scores(self) -> bool:
+        """Whether an answer by itself, without another one or a reference, can be scored."""
+        return True
 
     @property
     def scale(self) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean, median
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,8 +30,6 @@ class JuryJudge(Judge):
     that one wins which more than half of the votes name, else it is a tie.
     """
 
-    scores: ClassVar[bool] = True
-
     judges: list[Judge] = Field(min_length=2, description="Who votes.")
     by: Literal["mean", "median", "majority"] = Field(
         "mean", description="How scores become one; majority is the most frequent, else the median."
@@ -50,6 +48,11 @@ class JuryJudge(Judge):
     def needed(self) -> int:
         """Fewest votes."""
         return self.quorum or len(self.judges) // 2 + 1
+
+    @property
+    def scores(self) -> bool:
+        """When every judge does, and with bounds: else the jury only compares."""
+        return self.scale is not None and all(each.scores for each in self.judges)
 
     @property
     def scale(self) -> tuple[float, float] | None:

@@ -37,10 +37,14 @@ class PairwiseJudge(ModelJudge):
     An answer by itself is compared with the row's reference: 1 better, 0.5 as good, 0 worse.
     """
 
-    scores: ClassVar[bool] = False
     block: ClassVar[str] = "compare"
 
     criterion: str = Field(CRITERION, min_length=3, description="What makes an answer better.")
+
+    @property
+    def scores(self) -> bool:
+        """It only compares."""
+        return False
 
     @property
     def scale(self) -> tuple[float, float]:

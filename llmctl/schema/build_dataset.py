@@ -41,6 +41,10 @@ class Split(Part):
         return self
 
 
+ASKING = ("engine", "engines", "strong", "judge")
+"""Keys of steps that may ask a model."""
+
+
 class BuildDatasetRecipe(Recipe):
     """Documents, chunks or rows in, training data with its source spans out."""
 
@@ -141,7 +145,8 @@ class BuildDatasetRecipe(Recipe):
         from llmctl.generation.rehearsal import estimate, members
 
         judges = [each for judging in self.judges for each in members(judging.judge)]
-        if not any(hasattr(each, "engine") for each in (*self.builders, *judges)):
+        steps = [*self.builders, *judges]
+        if not any(hasattr(each, name) for each in steps for name in ASKING):
             return {}
         return estimate(self)
 

@@ -233,11 +233,11 @@ def groups_of(kept: Sequence[Row], split: Split) -> list[str]:
             above[name] = name = above.get(above[name], above[name])
         return name
 
-    begun_at: dict[str, str] = {}
+    begun_at: dict[tuple[str, str], str] = {}
     for row, name in zip(kept, names, strict=True):
         if "row" in row["source"]:
-            one = top(begun_at.setdefault(str(row["source"].get("document")), name))
-            other = top(name)
+            place = str(row["source"].get("document")), str(row["source"]["row"])
+            one, other = top(begun_at.setdefault(place, name)), top(name)
             if one != other:
                 above[max(one, other)] = min(one, other)
     return [top(name) for name in names]
@@ -253,7 +253,7 @@ def group_of(row: Row, split: Split) -> str:
     document = str(source.get("document") or source.get("uri") or row["id"])
     if split.by == "document":
         return document
-    return f"{document}:{source.get('start', '' if 'row' in source else row['id'])}"
+    return f"{document}:{source.get('start', source.get('row', row['id']))}"
 
 
 def field_of(row: Row, dotted: str) -> str:

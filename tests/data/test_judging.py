@@ -176,6 +176,12 @@ def test_a_plan_counts_what_judges_ask(tmp_path: Path, chats: Path) -> None:
     lines = BuildDatasetRecipe.model_validate(recipe).estimate()
     assert lines["calls"].startswith("about 40 of the builders and judges")
     assert lines["tokens"].endswith("at most 8,000 of replies")
+    best = {"kind": "best_worst", "judge": jury}
+    steps = [{"kind": "candidates", "engines": ["echo"], "samples": 1}, best]
+    asked = {**recipe, "builders": steps, "judges": []}
+    # 20 answers beside the given ones, then each of two answers scored by two rubrics
+    lines = BuildDatasetRecipe.model_validate(asked).estimate()
+    assert lines["calls"].startswith("about 100 of the builders")
     recipe["judges"] = [{"judge": "match"}]
     assert BuildDatasetRecipe.model_validate(recipe).estimate() == {}
 

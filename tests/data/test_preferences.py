@@ -21,6 +21,7 @@ from llmctl.data.material import Material
 from llmctl.engines.base import Reply, Request
 from llmctl.engines.echo import EchoSession
 from llmctl.errors import InputError
+from llmctl.judges.base import Judge
 from llmctl.records import Dropped, answer, candidates, example, labelled, pair
 from llmctl.schema.build_dataset import Split
 from llmctl.stages.build_dataset import group_of
@@ -103,6 +104,15 @@ def test_best_and_worst_of_several_by_comparisons(says: Any) -> None:
     assert len(found["meta"]["ranking"]) == 3
     kept = only({"kind": "best", "judge": PAIRWISE}, row_of("alpha", "beta", "gamma"))
     assert kept["messages"] == [*ASKED, *answer("gamma")] and kept["meta"]["score"] == 1.0
+
+
+def test_a_jury_that_compares_ranks(says: Any) -> None:
+    order = ["gamma", "alpha", "beta"]
+    says(verdict(lambda a, b: "A" if order.index(a) < order.index(b) else "B"))
+    jury = {"kind": "jury", "judges": [PAIRWISE, {**PAIRWISE, "criterion": "other"}]}
+    found = only({"kind": "best_worst", "judge": jury}, row_of("alpha", "beta", "gamma"))
+    assert found["chosen"] == answer("gamma") and found["rejected"] == answer("beta")
+    assert not Judge.of(jury).scores and Judge.of({**jury, "judges": ["match", "match"]}).scores
 
 
 def test_a_judge_that_does_not_answer_makes_no_pair(says: Any) -> None:

@@ -13,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmctl import rows
+from llmctl.data.judging import judged
 from llmctl.errors import InputError
 from llmctl.exploration import instructions, mentions, page, richness
 from llmctl.exploration.profile import Profile, figures, profile
 from llmctl.exploration.sample import Sample
 from llmctl.exploration.topics import topics
-from llmctl.exploration.views import View, parts, texts_of, views
+from llmctl.exploration.views import View, parts, texts_of, view_of, views
 from llmctl.report.html import Report
+from llmctl.schema.judging import Judging
 
 
 def example(question: str, answer: str, **more: Any) -> dict[str, Any]:
@@ -70,6 +72,22 @@ def test_a_term_counts_once_a_row() -> None:
     mentions.counted({"she"}, groups, terms)
     assert groups == {"women": 2, "men": 1}
     assert terms == {"she": 2, "her": 1, "king": 1}
+
+
+def test_the_score_of_a_row_is_what_judges_of_build_dataset_write(tmp_path: Path) -> None:
+    keys = {"judge": {"kind": "match", "rule": "f1"}, "unmeasured": "keep", "max_unmeasured": 1.0}
+    settings = [Judging.model_validate({**keys, "name": name}) for name in ("one", "two")]
+    given = [
+        {**example("q", "warm water", id=str(n)), "source": {}, "meta": meta}
+        for n, meta in enumerate([{"reference": "warm air"}, {}])
+    ]
+    scores = [view_of(row, "train").score for row in judged(settings, given, None, [])]  # type: ignore[arg-type]
+    assert scores == [0.5, None]
+    sides = {side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
+    pair = {"id": "p", "prompt": [], **sides, "source": {}, "meta": {}}
+    rule = Judging.model_validate({"judge": {"kind": "rule", "filter": "refusal"}})
+    [compared] = judged([rule], [pair], None, [])
+    assert view_of(compared, "train").score == 0.5  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,12 @@ def test_the_page_tells_what_was_made_left_and_kept(tmp_path: Path, source: Path
     page = (build(tmp_path, **asked) / "report.html").read_text()
     assert page.startswith("<!doctype html>") and "Random rows" in page
     assert "assistant: tokens of 24 rows" in page
-    with pytest.raises(InputError, match="24 length"):
+    with pytest.raises(InputError, match="24 length; the last: "):
         build(tmp_path, **asked, filters=strict)
+    evol = {"kind": "evol", "engine": "echo", "rounds": 2}
+    asked["builders"] = ["sections", evol]
+    page = (build(tmp_path, **asked, filters=[]) / "report.html").read_text()
+    assert "not made" in page and ">evol_no_gain<" not in page.partition("Lengths")[0]
 
 
 def test_pairs_name_their_source_and_differ(tmp_path: Path, source: Path) -> None:
@@ -298,7 +302,7 @@ def test_what_is_made_of_a_row_stays_on_its_side(by: Any) -> None:
         {
             "id": str(n),
             "messages": [{"role": "user", "content": question}],
-            "source": {"uri": "f", "document": f"f#{n // 2}", "row": n // 2},
+            "source": {"uri": "f", "document": "f", "row": n // 2},
             "meta": {},
         }
         for n, question in enumerate(asked)
