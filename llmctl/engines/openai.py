@@ -19,7 +19,7 @@ from llmctl.engines._pace import Pace
 from llmctl.engines.base import Engine, Reply, Request, Session
 from llmctl.errors import LlmctlError, MissingError
 from llmctl.generation.spending import CallError
-from llmctl.schema.parts import Price
+from llmctl.schema.parts import Address, Price
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 TOO_MANY = 429
@@ -36,7 +36,7 @@ class OpenAIEngine(Engine):
     needs: ClassVar[dict[str, str]] = {"httpx": "serve"}
 
     model: str = Field(min_length=1, description="Name of the model at the endpoint.")
-    base_url: str = Field(pattern=r"^https?://", description="Address up to and including /v1.")
+    base_url: Address
     api_key_env: str | None = Field(
         None, description="Environment variable that holds the key; the key is never stored."
     )

@@ -105,6 +105,25 @@ def own(given: str, block: str) -> Prompt:
     return Prompt("inline", f"{{% block {block} %}}{given}{{% endblock %}}")
 
 
+def chosen(given: str | None, name: str, blocks: Sequence[str]) -> Prompt:
+    """The template that a step uses: a user's, with every block that is needed, or its own."""
+    if given is None:
+        return bundled(name)
+    found = own(given, blocks[0])
+    found.check(blocks)
+    return found
+
+
+def inputs(given: str | None) -> dict[str, Path | str]:
+    """A user's template as an input, where it is a file."""
+    return {"prompt": Path(given)} if given and given.endswith(SUFFIX) else {}
+
+
+def revisions(given: str | None, name: str) -> dict[str, str]:
+    """The version of a template that comes with llmctl: another one gives other rows."""
+    return {} if given else {"prompt": bundled(name).version}
+
+
 def names() -> list[str]:
     """The templates that come with llmctl."""
     return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))

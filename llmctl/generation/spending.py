@@ -56,6 +56,7 @@ class Spending:
         self._begin = time.monotonic()
         self._admitted = 0
         self._written = 0
+        self._last = ""
 
     def admit(self) -> None:
         """To be called before each call that is paid for; raises when a limit is reached."""
@@ -100,9 +101,10 @@ class Spending:
         """Count a call that failed for good; too many end the run."""
         with self._lock:
             self.counts["failed_calls"] += 1
+            self._last = str(error)
             failed = self.counts["failed_calls"]
             if failed > FEW and self._too_many():
-                self.stopped = self.stopped or self._failures(str(error))
+                self.stopped = self.stopped or self._failures()
                 raise LlmctlError(self.stopped)
 
     def check(self) -> None:
@@ -110,15 +112,15 @@ class Spending:
         if self.stopped:
             raise OutOfBudgetError(self.stopped)
         if self._too_many():
-            raise LlmctlError(self._failures(""))
+            raise LlmctlError(self._failures())
 
     def _too_many(self) -> bool:
         failed = self.counts["failed_calls"]
         return failed > self.max_failures * (failed + self.counts["calls"])
 
-    def _failures(self, last: str) -> str:
+    def _failures(self) -> str:
         failed, answered = self.counts["failed_calls"], self.counts["calls"]
-        why = f"; the last: {last}" if last else ""
+        why = f"; the last: {self._last}" if self._last else ""
         return (
             f"{failed} of {failed + answered} calls failed, more than max_failures "
             f"{self.max_failures:g}{why}; run again to ask only for what is missing"

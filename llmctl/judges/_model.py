@@ -33,21 +33,15 @@ class ModelJudge(Judge):
     def model_inputs(self) -> dict[str, Path | str]:
         """The engine's model, and the template where it is a file."""
         found = {f"engine.{name}": ref for name, ref in self.engine.model_inputs().items()}
-        if self.prompt and self.prompt.endswith(prompts.SUFFIX):
-            found["prompt"] = Path(self.prompt)
-        return found
+        return found | prompts.inputs(self.prompt)
 
     def revisions(self) -> dict[str, str]:
         """The version of a template that comes with llmctl."""
-        return {} if self.prompt else {"prompt": prompts.bundled(self.kind).version}
+        return prompts.revisions(self.prompt, self.kind)
 
     def template(self) -> prompts.Prompt:
         """The prompt template with the block that is needed."""
-        if self.prompt is None:
-            return prompts.bundled(self.kind)
-        found = prompts.own(self.prompt, self.block)
-        found.check([self.block])
-        return found
+        return prompts.chosen(self.prompt, self.kind, [self.block])
 
     def shown(self, item: Answered | Contest) -> dict[str, Any]:
         """The variables of the template that both kinds of judge have."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from llmctl.data.formats.base import Format
 from llmctl.schema.base import Part
@@ -17,6 +17,22 @@ ModelRef = Annotated[
         description="hub id | folder | .gguf file | pkg:NAME (weights inside an installed "
         "package) | another stage's artifact folder",
     ),
+]
+
+
+def _without_secret(address: str) -> str:
+    if "@" in address.split("/")[2]:
+        raise ValueError(
+            "a name or a password in the address would be written down: name the "
+            "environment variable of a key in `api_key_env`"
+        )
+    return address
+
+
+Address = Annotated[
+    str,
+    Field(pattern=r"^https?://", description="Address up to and including /v1."),
+    AfterValidator(_without_secret),
 ]
 
 

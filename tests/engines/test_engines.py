@@ -15,6 +15,7 @@ import pytest
 
 from llmctl.engines.base import Engine, Reply, Request, Session
 from llmctl.errors import LlmctlError, MissingError
+from llmctl.rag.embedders.base import Embedder
 
 SCHEMA = {
     "type": "object",
@@ -242,3 +243,12 @@ def test_a_prompt_without_room_is_refused(tiny_model: Path) -> None:
             session.chat(user("word " * 200))
         with pytest.raises(LlmctlError, match="cannot enforce a JSON Schema"):
             session.chat(user("?"), schema=SCHEMA)
+
+
+def test_an_address_with_a_password_is_refused() -> None:
+    """It would stand in the manifest, in every row and on the dataset card."""
+    for kind in (Engine, Embedder):
+        with pytest.raises(ValueError, match="name the environment variable") as error:
+            kind.of({"kind": "openai", "model": "m", "base_url": "https://me:secret@host/v1"})
+        assert "me:secret" not in str(error.value.errors(include_input=False))  # type: ignore[attr-defined]
+        kind.of({"kind": "openai", "model": "m", "base_url": "https://host/v1/@me"})

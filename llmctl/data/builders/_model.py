@@ -47,21 +47,15 @@ class ModelBuilder(Builder):
     def model_inputs(self) -> dict[str, Path | str]:
         """The engine's model, and the template where it is a file."""
         found = {f"engine.{name}": ref for name, ref in self.engine.model_inputs().items()}
-        if self.prompt and self.prompt.endswith(prompts.SUFFIX):
-            found["prompt"] = Path(self.prompt)
-        return found
+        return found | prompts.inputs(self.prompt)
 
     def revisions(self) -> dict[str, str]:
         """The version of a template that comes with llmctl: another one gives other rows."""
-        return {} if self.prompt else {"prompt": prompts.bundled(self.kind).version}
+        return prompts.revisions(self.prompt, self.kind)
 
     def template(self) -> prompts.Prompt:
         """The prompt template, with every block that is needed."""
-        if self.prompt is None:
-            return prompts.bundled(self.kind)
-        found = prompts.own(self.prompt, self.blocks[0])
-        found.check(self.blocks)
-        return found
+        return prompts.chosen(self.prompt, self.kind, self.blocks)
 
     @contextmanager
     def writer(self, material: Material) -> Iterator[Writer]:

@@ -15,6 +15,7 @@ from pydantic import Field
 from llmctl.errors import LlmctlError, MissingError
 from llmctl.rag.embedders._vectors import Prompts, unit
 from llmctl.rag.embedders.base import Embedder
+from llmctl.schema.parts import Address
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,7 +113,7 @@ class OpenAIEmbedder(Embedder):
     remote: ClassVar[bool] = True
 
     model: str = Field(min_length=1, description="Name of the model at the endpoint.")
-    base_url: str = Field(pattern=r"^https?://", description="Address up to and including /v1.")
+    base_url: Address
     api_key_env: str | None = Field(
         None, description="Environment variable that holds the key; the key is never stored."
     )
