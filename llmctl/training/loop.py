@@ -128,6 +128,9 @@ def train(
         state = TrainerState.load_from_json(str(start / "trainer_state.json"))
         if callbacks.exhausted(state, recipe.patience):
             trainer.args.max_steps = state.global_step  # it had ended by itself
+        if state.global_step >= total or trainer.args.max_steps == state.global_step:
+            # it was killed after its last step; the trainer would make one more before it looks
+            trainer._run_epoch = lambda **_: None
     with dashboard.training(total) as show:
         written = callbacks.Metrics(metrics, show, recipe)
         trainer.add_callback(written)

@@ -10,7 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
-from training_runs import CHAT, log, recipe, run
+from tiny_tokenizer import tiny_llama
+from training_runs import CHAT, PAIRS, log, recipe, run
 
 from llmctl.errors import InputError
 
@@ -46,6 +47,18 @@ def test_two_processes_have_the_losses_of_one(
     assert artifact.metrics["eval_loss_after"] < artifact.metrics["eval_loss_before"]
     assert (tmp_path / "model/model.safetensors").is_file()
     assert artifact.summary and isinstance(artifact.summary[0], tuple)
+
+
+def test_two_processes_have_the_preferences_of_one(tmp_path: Path) -> None:
+    letters = tiny_llama(tmp_path / "letters")
+    keys = {"batch_size": 2, "gradient_accumulation": 2, "samples": {"rows": 0}}
+    one = run(recipe("dpo", letters, PAIRS, **keys), tmp_path / "one")
+    two = run(recipe("dpo", letters, PAIRS, launch={"processes": 2}, **keys), tmp_path / "two")
+    losses = [[row["loss"] for row in log(each) if "loss" in row] for each in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], abs=TOLERANCE)
+    assert losses[0][-1] < losses[0][0]
+    for name in ("preference_before", "reward_margin"):
+        assert two.metrics[name] == pytest.approx(one.metrics[name], abs=TOLERANCE)
 
 
 def test_the_error_of_a_process_is_the_parents(tmp_path: Path) -> None:

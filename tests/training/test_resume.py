@@ -18,7 +18,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
-from training_runs import CHAT, recipe, run, weights
+from tiny_tokenizer import tiny_llama
+from training_runs import CHAT, PAIRS, log, recipe, run, weights
 
 from llmctl.errors import LlmctlError
 from llmctl.training import checkpoints
@@ -49,28 +50,48 @@ def outcome(folder: Path) -> list[bytes]:
 def test_a_process_killed_while_it_trains_and_saves_continues(
     tiny_model: Path, tmp_path: Path, whole: Path
 ) -> None:
-    """SIGKILL as soon as some file of a checkpoint appears: drawn with a seed, thrice."""
+    """SIGKILL as soon as some file of a checkpoint appears: drawn with a seed, twice."""
     made = recipe("sft", tiny_model, CHAT, **KEYS)
+    draw = random.Random(7)
+    for step in (2, 3):
+        killed(made, tmp_path, step, draw)
+    artifact = run(made, tmp_path)
+    assert weights(artifact) == outcome(whole)
+
+
+def test_a_killed_dpo_has_the_curve_of_one_that_was_not(tmp_path: Path) -> None:
+    """SIGKILL in the middle of a checkpoint; and after the last step, amid an epoch."""
+    made = recipe("dpo", tiny_llama(tmp_path / "letters"), PAIRS, batch_size=2, **KEYS)
+    untouched = run(made, tmp_path / "whole")
+    losses = [row["loss"] for row in log(untouched)]
+    assert len(losses) == KEYS["max_steps"]
+    killed(made, tmp_path / "killed", 3, random.Random(7))
+    shutil.copytree(tmp_path / "whole/scratch/checkpoints", tmp_path / "late/scratch/checkpoints")
+    for name in ("killed", "late"):
+        again = run(made, tmp_path / name)
+        assert [row["loss"] for row in log(again)] == losses
+        assert weights(again) == weights(untouched)
+        assert again.metrics["reward_margin"] == untouched.metrics["reward_margin"]
+
+
+def killed(made: Any, folder: Path, step: int, draw: random.Random) -> None:
+    """Run the recipe in a process that is killed as soon as a file of that checkpoint is there."""
     asked = json.dumps(made.model_dump(mode="json", exclude_unset=True))
     code = (
         "import sys, json; sys.path[:0] = ['tests', '.'];"
         "from pathlib import Path; from training_runs import run;"
         "from llmctl.schema.base import schema_of;"
-        f"run(schema_of('sft').model_validate(json.loads({asked!r})), Path({str(tmp_path)!r}))"
+        f"run(schema_of({made.stage!r}).model_validate(json.loads({asked!r})), "
+        f"Path({str(folder)!r}))"
     )
-    draw = random.Random(7)
-    begun = tmp_path / "scratch/checkpoints"
-    for kill in range(2):
-        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-        wanted = f"checkpoint-{kill + 2}"
-        name = draw.choice(["adapter_model.safetensors", "optimizer.pt", "rng_state.pth"])
-        while process.poll() is None and not (begun / wanted / name).exists():
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
-    artifact = run(made, tmp_path)
-    assert weights(artifact) == outcome(whole)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    name = draw.choice(["adapter_model.safetensors", "optimizer.pt", "rng_state.pth"])
+    wanted = folder / f"scratch/checkpoints/checkpoint-{step}" / name
+    while process.poll() is None and not wanted.exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("damage", ["cut", "lost", "no seal", "changed", "step"])
