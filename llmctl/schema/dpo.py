@@ -48,6 +48,27 @@ class Checks(Part):
     judge_rows: int = Field(64, ge=2, description="Most pairs that it compares.")
 
 
+class Answers(Part):
+    """What the model writes before and after training, sampled at temperature 1."""
+
+    rows: int = Field(
+        0,
+        ge=0,
+        description="Held-out prompts that are answered, for the KL to the starting model and the "
+        "drift of length; 0 measures neither. A copy of the starting model is loaded for it.",
+    )
+    max_tokens: int = Field(64, ge=1, description="Longest answer, in tokens.")
+    judge: Judge | None = Field(
+        None, description="Who compares the answers after with those before: a win rate."
+    )
+
+    @model_validator(mode="after")
+    def _there_is_something_to_judge(self) -> Self:
+        if self.judge is not None and self.rows < 2:
+            raise ValueError("answers.judge compares answers: set answers.rows to 2 or more")
+        return self
+
+
 class DpoRecipe(TrainingRecipe):
     """Preference alignment: pairs, labels or rewards in, a model that follows them out."""
 
@@ -116,6 +137,10 @@ class DpoRecipe(TrainingRecipe):
     checks: Checks = Field(
         default_factory=lambda: Checks.model_validate({}), description="Checks before training."
     )
+    answers: Answers = Field(
+        default_factory=lambda: Answers.model_validate({}),
+        description="What is measured on the model's own answers after training.",
+    )
 
     @model_validator(mode="after")
     def _objective_uses_the_keys(self) -> Self:
@@ -164,7 +189,7 @@ class DpoRecipe(TrainingRecipe):
         found = super().inputs() | {
             f"objective.{key}": each for key, each in self.objective.inputs().items()
         }
-        if self.checks.judge is not None:
-            files = self.checks.judge.model_inputs()
-            found |= {f"checks.judge.{key}": each for key, each in files.items()}
+        for part, judge in (("checks", self.checks.judge), ("answers", self.answers.judge)):
+            files = {} if judge is None else judge.model_inputs()
+            found |= {f"{part}.judge.{key}": each for key, each in files.items()}
         return found

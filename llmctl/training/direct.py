@@ -12,9 +12,11 @@ from llmctl.training import (
     card,
     data,
     direct_trainers,
+    drift,
     loop,
     measure,
     model,
+    outcome,
     preference,
     preference_rows,
     report,
@@ -58,6 +60,8 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     labelled = found.labelled or preference_rows.unpaired(found.train)
     written = samples.Written(artifact, tokenizer, recipe.samples, answered(found))
     written.write(policy, 0)
+    answers = drift.Drift(recipe, artifact, tokenizer, found.held_rows)
+    answers.before(policy)
     good, beta = [each.good for each in found.held_labelled], recipe.beta
 
     def build(each: DpoRecipe, base: Any) -> Any:
@@ -83,6 +87,7 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     after = _measured(tuned, found, "preference after")
     model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
     compare(artifact, found, before, after, recipe.beta)
+    answers.after(tuned, fresh)
     step = trainer.state.global_step
     written.write(tuned, step, again=True)
     card.write(recipe, artifact)
@@ -136,19 +141,14 @@ def compare(artifact: Artifact, found: Prepared, before: Any, after: Any, beta: 
         result = preference.compare_labelled(before, after, good, beta)
     else:
         result = preference.compare(before, after, beta)
-    noted(artifact, result)
+    outcome.noted(artifact, result)
     artifact.metrics["eval_rows"] = len(after)
-    change = result.get("preference_diff")
+    change, what = result.get("preference_diff"), "the better answer is preferred more often by"
     if change is None:
         rewards = result["reward_accuracy"]
         change = Mean(rewards.value - 0.5, rewards.error, rewards.n)
-    if change.value < 2 * change.error or change.value <= 0:
+        what = "rewards fit the labels more often than by chance, by"
+    helped = change.value > 2 * change.error
+    artifact.summary.append(("it helped" if helped else "it did not help", f"{what} {change}"))
+    if not helped:
         ui.warn(f"the better answers are not preferred more often beyond the error: {change}")
-
-
-def noted(artifact: Artifact, found: dict[str, Mean]) -> None:
-    """Means with their errors into the manifest's metrics and the summary."""
-    for name, value in found.items():
-        artifact.metrics[name] = value.value
-        artifact.metrics[f"{name}_se"] = value.error
-    artifact.summary += [(name.replace("_", " "), str(value)) for name, value in found.items()]

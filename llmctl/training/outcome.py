@@ -7,7 +7,7 @@ from typing import Any
 
 from llmctl import ui
 from llmctl.artifact import Artifact
-from llmctl.training import direct, measure
+from llmctl.training import measure
 from llmctl.training.measure import Mean
 from llmctl.training.rollouts import Measured, Prompt
 
@@ -48,7 +48,7 @@ def compare(artifact: Artifact, before: Measured, after: Measured, distance: Mea
             "reward_after": measure.mean([b for _, b in both]),
             "reward_diff": measure.mean([b - a for a, b in both]),
         } | found
-    direct.noted(artifact, found)
+    noted(artifact, found)
     artifact.metrics["eval_rows"] = len(after.rewards)
     change = found.get("reward_diff")
     if change is None:
@@ -58,6 +58,14 @@ def compare(artifact: Artifact, before: Measured, after: Measured, distance: Mea
     else:
         artifact.summary.append(("it did not help", f"the reward changed by {change}"))
         ui.warn(f"the reward on held-out prompts did not rise beyond its error: {change}")
+
+
+def noted(artifact: Artifact, found: dict[str, Mean]) -> None:
+    """Means with their errors into the manifest's metrics and the summary."""
+    for name, value in found.items():
+        artifact.metrics[name] = value.value
+        artifact.metrics[f"{name}_se"] = value.error
+    artifact.summary += [(name.replace("_", " "), str(value)) for name, value in found.items()]
 
 
 def texts(held: Sequence[Prompt], before: Measured, after: Measured) -> list[tuple[str, str]]:

@@ -31,6 +31,8 @@ class Prepared:
     """Where each row of `train` is, by id."""
     held_places: list[str] = field(default_factory=list)
     """Where each of `held` is."""
+    held_rows: Rows = field(default_factory=list)
+    """The rows of `held` or `held_labelled` and where they are."""
 
 
 def read(recipe: DpoRecipe, artifact: Artifact, tokenizer: Any) -> Prepared:
@@ -131,6 +133,7 @@ def _pairs(
         if not pair_checks.same(row) and pair.longest <= recipe.max_length:
             found.held.append(pair)
             found.held_places.append(where)
+            found.held_rows.append((where, row))
     _told(artifact, found, len(left), cut, recipe.max_length)
     _length_gap(recipe, found)
     return found
@@ -214,6 +217,7 @@ def _labelled(
         each = preference.labelled_of(tokenizer, row, where)
         if len(each.prompt) + len(each.answer) <= recipe.max_length:
             found.held_labelled.append(each)
+            found.held_rows.append((where, row))
     if cut:
         ui.warn(f"{cut} answers were cut to {recipe.max_length} tokens and lost their end of turn")
     good = sum(each.good for each in found.labelled)

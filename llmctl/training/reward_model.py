@@ -28,6 +28,7 @@ from llmctl.training import (
     loop,
     measure,
     model,
+    outcome,
     pair_checks,
     preference_rows,
     report,
@@ -195,7 +196,7 @@ def compare(artifact: Artifact, before: Sequence[float], after: Sequence[float])
         return
     right = [[float(margin > 0) for margin in each] for each in (before, after)]
     losses = [-_log_sigmoid(margin) for margin in after]
-    direct.noted(
+    outcome.noted(
         artifact,
         {
             "accuracy_before": measure.mean(right[0]),

@@ -32,7 +32,37 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
         recipe, args, config.adapter_of(recipe, Path("base")), tmp_path
     )
     built.said, built.refused = told(recipe, tmp_path)
+    built.answers = answered(recipe, tmp_path)
     return built
+
+
+def answered(recipe: Any, tmp_path: Path) -> SimpleNamespace:
+    """(prompts, longest answer, win rate) of the answers before and after; samples are made up."""
+    from tiny_tokenizer import tiny_tokenizer
+
+    from llmctl.artifact import Artifact
+    from llmctl.training import drift, measure, outcome, rollouts
+
+    found = SimpleNamespace(prompts=0, most=0)
+
+    def sample(_: Any, __: Any, prompts: Any, most: int, *rest: Any) -> Any:
+        found.prompts, found.most = len(prompts), most
+        return [[5, 6, 7]] * len(prompts)
+
+    rows = [
+        ("a:1", {"prompt": [{"role": "user", "content": str(number)}], "reference": "x"})
+        for number in range(9)
+    ]
+    artifact = Artifact(tmp_path / "answers")
+    with (
+        patch.object(rollouts, "sample", sample),
+        patch.object(outcome, "kl", lambda *_: measure.mean([0.0, 0.0])),
+    ):
+        asked = drift.Drift(recipe, artifact, tiny_tokenizer(), rows)
+        asked.before(None)
+        asked.after(None, lambda: None)
+    found.won = artifact.metrics.get("win_rate")
+    return found
 
 
 def objective(recipe: Any, tmp_path: Path) -> SimpleNamespace:
@@ -167,6 +197,7 @@ AROUND: dict[str, dict[str, Any]] = {
     **{key: sft.AROUND[key] for key in ("qlora", "replace_template", "launch")},
     "label_smoothing": {"loss": "robust"},
     "gamma": {"loss": "simpo"},
+    "answers": {"answers": {"rows": 3}},
     "checks": {"checks": {"judge": {"kind": "match"}}},
     "alpha": {"loss": "alphapo", "alpha": 0.2},
     "reference_sync": {"method": "full"},
@@ -202,6 +233,9 @@ ROWS = sft.SHARED | {
         True,
     ),
     "checks.judge_rows": (3, lambda built: words(built, "match of 3"), True),
+    "answers.rows": (5, lambda built: built.answers.prompts),
+    "answers.max_tokens": (9, lambda built: built.answers.most),
+    "answers.judge": ({"kind": "match"}, lambda built: built.answers.won, 0.5),
     "objective": ("reward", lambda built: built.kind),
     "objective[reward].margin": ("scores", lambda built: built.columns[0].get("margin"), 2.0),
     "objective[reward].center": (0.02, lambda built: built.args.center_rewards_coefficient),

@@ -117,6 +117,38 @@ def test_a_resumed_run_does_not_compute_the_reference_again(letters: Path, tmp_p
     assert second.train_dataset["ref_chosen_logps"] == first.train_dataset["ref_chosen_logps"]
 
 
+def test_answers_before_and_after_tell_the_distance(letters: Path, tmp_path: Path) -> None:
+    train, held, _ = split(tmp_path)
+    made = recipe(
+        "dpo", letters, train, method="full", learning_rate=1e-1, data={"validation": str(held)},
+        answers={"rows": 4, "max_tokens": 24, "judge": {"kind": "match"}},
+    )  # fmt: skip
+    artifact = run(made, tmp_path / "ours")
+    found = artifact.metrics
+    assert found["kl"] > 2 * found["kl_se"] > 0
+    assert 0 < found["length_after"] <= 24
+    assert found["length_diff"] == found["length_after"] - found["length_before"]
+    assert found["win_rate_unmeasured"] == 4 and "win_rate" not in found  # no row has a reference
+    kept = json.loads((tmp_path / "ours/scratch/answers.json").read_text())
+    assert len(kept) == 4 and all(0 < len(each) <= 24 for each in kept)
+
+
+def test_who_wins_by_length_alone_does_not_win_at_equal_length(tmp_path: Path) -> None:
+    """The longer answer always wins, and the model's is the longer one in two of three."""
+    from llmctl.artifact import Artifact
+    from llmctl.judges.base import Contest
+    from llmctl.judges.match import MatchJudge
+    from llmctl.training import drift
+
+    texts = [("right and long", "no"), ("right and long", "no"), ("no", "right and long")] * 10
+    asked = [Contest(str(at), (), *both, reference="right") for at, both in enumerate(texts)]
+    artifact = Artifact(tmp_path)
+    drift.won(artifact, MatchJudge(rule="contains"), asked)
+    assert artifact.metrics["win_rate"] == pytest.approx(2 / 3)
+    assert artifact.metrics["length_controlled_win_rate"] == pytest.approx(0.5, abs=0.1)
+    assert artifact.metrics["win_rate_unmeasured"] == 0
+
+
 NEEDS: dict[str, dict[str, Any]] = {
     "exo_pair": {"label_smoothing": 1e-3},
     "alphapo": {"alpha": 0.2, "beta": 1.0},
