@@ -8,6 +8,7 @@ starts anew.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -423,10 +424,14 @@ def _exchange(a: Path, b: Path) -> None:
 
 def peak_memory_mb() -> int:
     """The largest resident size of this process or of one child that has ended, in MB."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     unit = 1024 if sys.platform != "darwin" else 1024 * 1024
-    return int(max(own, child)) // unit
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+    with contextlib.suppress(OSError, IndexError):
+        # Linux: ru_maxrss begins at the size of the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        own = int(status.split("VmHWM:")[1].split()[0]) // 1024
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // unit
+    return max(own, child)
 
 
 def _package(distribution: Any) -> tuple[str, str] | None:

@@ -354,3 +354,13 @@ def test_digests_are_cached_and_notice_a_change(tmp_path: Path) -> None:
     path.write_text("two")
     assert digest.of_file(path) != first
     assert digest.of_file(path) == digest.of_file(path, reread=True)
+
+
+def test_the_peak_is_not_that_of_the_process_that_started_this_one() -> None:
+    inside = "from llmctl.artifact import peak_memory_mb; print(peak_memory_mb())"
+    code = (
+        "import subprocess, sys; held = bytearray(400 << 20); held[::4096] = b'x' * 102400;"
+        f"subprocess.run([sys.executable, '-c', {inside!r}], check=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 5 < int(done.stdout) < 300

@@ -125,16 +125,15 @@ def test_the_estimate_is_near_the_measured_peak(tmp_path: Path, keys: dict[str, 
     code = (
         "import sys; sys.path[:0] = ['bench', 'tests', '.']; import memory;"
         "from pathlib import Path; from training_runs import run;"
-        "from llmctl.schema.base import schema_of; import resource, json;"
+        "from llmctl.schema.base import schema_of; import json;"
         f"home = Path({str(tmp_path)!r}); keys = json.loads({json.dumps(keys)!r});"
         "base = {'stage': 'sft', 'out': 'out', 'max_steps': 2, 'gradient_accumulation': 1,"
         "  'samples': {'rows': 1},"
         "  'data': {'train': str(memory.rows_file(home, keys['max_length'])), 'eval_rows': 2}};"
         "made = schema_of('sft').model_validate("
         "  base | keys | {'model': memory.model_folder('b', home)});"
-        "run(made, home / 'run'); from llmctl import preflight;"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,"
-        "  preflight.memory(made).peak)"
+        "run(made, home / 'run'); from llmctl import artifact, preflight;"
+        "print(artifact.peak_memory_mb() << 20, preflight.memory(made).peak)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

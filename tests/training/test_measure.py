@@ -33,6 +33,7 @@ def checkpoint(folder: Path, step: int) -> Path:
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         torch.save({"a": torch.zeros(3)}, path / name)
     save_file({"a": torch.zeros(3)}, path / "adapter_model.safetensors")
+    checkpoints.seal(path)
     return path
 
 
