@@ -94,7 +94,7 @@ class TransformersSession(Session):
             raise LlmctlError(
                 "the transformers engine cannot enforce a JSON Schema; use llamacpp or openai"
             )
-        with self._lock, torch.inference_mode():
+        with self._lock:
             ids = self.prompt_ids(request)
             generator = torch.Generator().manual_seed(request.seed)
             ends = self._ends()
@@ -102,9 +102,12 @@ class TransformersSession(Session):
             shown, past, step, finish = "", None, ids, "length"
             room = min(request.max_tokens, self.context - ids.shape[1])
             for _ in range(room):
-                out = self.model(step, past_key_values=past, use_cache=True, logits_to_keep=1)
+                # a server asks for each piece in any of its threads, and the mode is a thread's own
+                with torch.inference_mode():
+                    out = self.model(step, past_key_values=past, use_cache=True, logits_to_keep=1)
+                    logits = out.logits[0, -1].float().cpu()
                 past = out.past_key_values
-                token = self._pick(out.logits[0, -1].float().cpu(), request.temperature, generator)
+                token = self._pick(logits, request.temperature, generator)
                 if token in ends:
                     finish = "stop"
                     break

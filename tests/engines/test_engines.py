@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.engines.transformers import TransformersSession
 from llmctl.errors import LlmctlError, MissingError
 from llmctl.rag.embedders.base import Embedder
 
@@ -233,6 +235,20 @@ def test_log_probabilities_are_the_models(tiny_model: Path) -> None:
         each = whole.gather(1, ids[0, 1:, None])[:, 0]
     assert found == pytest.approx(each[-len(found) :].tolist(), abs=1e-5)
     assert len(found) == 2, "the space belongs to the continuation"
+
+
+@pytest.mark.model
+def test_a_stream_may_go_on_in_another_thread(tiny_model: Path) -> None:
+    asked = Request([{"role": "user", "content": "Name a river."}], max_tokens=6, temperature=1.0)
+    with Engine.of({"kind": "transformers", "model": str(tiny_model)}).open() as session:
+        assert isinstance(session, TransformersSession)
+        whole = session.answer(asked)
+        pieces = session.stream(asked)
+        found: list[Any] = []
+        while not found or found[-1] is not None:  # as a server does that hands out its threads
+            with ThreadPoolExecutor(1) as other:
+                found.append(other.submit(next, pieces, None).result())
+        assert found[-2][1] == whole and len(found) > 3
 
 
 @pytest.mark.model
