@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from llmctl.errors import RecipeError
 from llmctl.schema.base import RECIPES, schema_of
@@ -27,8 +28,39 @@ def text_of(stage: str) -> str:
         "type": "string",
         "description": "A recipe that this one is merged onto; its path is relative to this file.",
     }
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **once(schema)}
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def once(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with each choice of a backend's kinds written once, under `$defs`.
+
+    A judge may hold an engine, and a builder a judge: written in place, the choices of one room
+    would stand many times in a file.
+    """
+    names: dict[str, str] = {}
+    places: dict[str, Any] = schema.setdefault("$defs", {})
+
+    def moved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [moved(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        node = {key: moved(value) for key, value in node.items()}
+        options = node.get("anyOf")
+        if not options or not isinstance(options[0], dict) or "enum" not in options[0]:
+            return node
+        text = json.dumps(options, sort_keys=True)
+        if text not in names:
+            names[text] = f"kinds-{len(names) + 1}"
+            places[names[text]] = {"anyOf": options}
+        del node["anyOf"]
+        return {"$ref": f"#/$defs/{names[text]}", **node}
+
+    found: dict[str, Any] = moved({key: each for key, each in schema.items() if key != "$defs"})
+    for name in [name for name in places if name not in names.values()]:
+        places[name] = moved(places[name])
+    return {"$defs": places, **found} if places else found
 
 
 def stale() -> list[str]:
