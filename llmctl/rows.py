@@ -140,3 +140,14 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
             file.write(dumps(row) + "\n")
             count += 1
     return count
+
+
+def finished(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of JSONL that a killed run wrote; a last line that was cut is removed."""
+    if not path.exists():
+        return
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole != text:
+        path.write_bytes(whole)
+    yield from map(json.loads, whole.splitlines())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,19 +108,8 @@ def _score(result: Result, side: str, session: Any, work: Path) -> list[Scored]:
 
 
 def _finished(path: Path) -> dict[str, Scored]:
-    """What a killed run had measured; its last line may be cut."""
-    found: dict[str, Scored] = {}
-    if not path.exists():
-        return found
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
-    for line in whole.splitlines():
-        row = json.loads(line)
-        identity = row.pop("id")
-        found[identity] = Scored(**row)
-    return found
+    """What a killed run had measured."""
+    return {row.pop("id"): Scored(**row) for row in rows.finished(path)}
 
 
 def measure(recipe: EvalRecipe, results: list[Result]) -> dict[str, gates.Measured]:

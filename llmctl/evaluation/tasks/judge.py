@@ -336,14 +336,5 @@ def _controlled(
 
 
 def _kept(path: Path) -> dict[str, dict[str, Any]]:
-    """The answers that a killed run had; its last line may be cut."""
-    found: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        text = path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if whole != text:
-            path.write_bytes(whole)
-        for line in whole.splitlines():
-            row = json.loads(line)
-            found[row.pop("id")] = row
-    return found
+    """The answers that a killed run had."""
+    return {row.pop("id"): row for row in files.finished(path)}
