@@ -21,68 +21,31 @@ from llmctl.alignment.rloo import RlooObjective
 from llmctl.artifact import Artifact
 from llmctl.rewards.base import Rate
 from llmctl.schema.dpo import DpoRecipe
-from llmctl.training import (
-    adapters,
-    card,
-    config,
-    loop,
-    measure,
-    model,
-    outcome,
-    report,
-    rollouts,
-    vocabulary,
-)
-from llmctl.training.rollouts import Measured, Prompt, Runaway
+from llmctl.training import config, loop, online, rollouts, vocabulary
+from llmctl.training.rollouts import Prompt, Runaway
 from llmctl.training.vocabulary import Vocabulary
 
 
 def align(recipe: DpoRecipe, objective: GroupObjective, artifact: Artifact) -> None:
     """Train the recipe's model on its own answers; write it with its figures."""
-    source = modelref.hf_folder(recipe.model)
-    vocabulary.check_identity(recipe, source, artifact)
-    words = vocabulary.of(recipe, source)
-    train, held = rollouts.read(recipe, artifact, words.tokenizer)
-    rollouts.need_prompts(recipe, train)
-
-    def fresh() -> Any:
-        return adapters.policy(recipe, source, words, artifact)
-
-    policy = fresh()
-    with rollouts.rating(objective.rewards, artifact.scratch) as rates:
-
-        def look(each: Any) -> Measured:
-            return rollouts.measured(each, words.tokenizer, held, objective, rates, recipe.seed)
-
-        kept = artifact.scratch / "before.json"
-        known = measure.remembered(kept) or measure.remember(kept, look(policy).dump())
-        before = Measured(**known)
-        rollouts.no_signal(before.rewards)
+    with online.opened(recipe, objective, artifact) as it:
+        policy = it.fresh()
+        before = it.before(policy)
         trainer, steps = loop.run(
             recipe,
             artifact,
             policy,
-            load=fresh,
+            load=it.fresh,
             build=lambda each, base: build(
-                each, objective, artifact.scratch, base, words, train, rates
+                each, objective, artifact.scratch, base, it.words, it.train, it.rates
             ),
         )
-        tuned = loop.whole(trainer, fresh)
+        tuned = loop.whole(trainer, it.fresh)
         if tuned is None:  # of several processes, one writes the artifact
             return
-        probe = train[0].ids
-        tuned, form = adapters.finished(tuned, words, recipe, artifact, probe)
-        after = look(tuned)
-    texts = []
-    if not rollouts.warn_unmeasured(held):
-        reference = fresh()
-        outcome.compare(artifact, before, after, outcome.kl(tuned, reference, held, after.answers))
-        texts = outcome.texts(held, before, after)
-    model.save(tuned, words.tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
-    card.write(recipe, artifact)
-    report.write(
-        f"{objective.kind}: {recipe.model}", artifact, steps, (), texts, recipe,
-    )  # fmt: skip
+        tuned, form = it.finished(tuned)
+        after = it.look(tuned)
+    it.write(tuned, form, before, after, steps)
 
 
 SKIPPED = ("max_length",)

@@ -1,0 +1,91 @@
+"""What PPO, GRPO and RLOO share: prompts and rewards, and what they measure before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmctl import modelref
+from llmctl.alignment._online import OnlineObjective
+from llmctl.artifact import Artifact
+from llmctl.rewards.base import Rate
+from llmctl.schema.dpo import DpoRecipe
+from llmctl.training import (
+    adapters,
+    card,
+    measure,
+    model,
+    outcome,
+    report,
+    rollouts,
+    vocabulary,
+)
+from llmctl.training.rollouts import Measured, Prompt
+from llmctl.training.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Online:
+    """One run: its model, its prompts and its rewards, which are open."""
+
+    recipe: DpoRecipe
+    objective: OnlineObjective
+    artifact: Artifact
+    source: Path
+    words: Vocabulary
+    train: Sequence[Prompt]
+    held: Sequence[Prompt]
+    rates: Sequence[Rate]
+
+    def fresh(self) -> Any:
+        """The model as the run begins."""
+        return adapters.policy(self.recipe, self.source, self.words, self.artifact)
+
+    def look(self, policy: Any) -> Measured:
+        """Answers to the held-out prompts, and what they are worth."""
+        return rollouts.measured(
+            policy, self.words.tokenizer, self.held, self.objective, self.rates, self.recipe.seed
+        )
+
+    def before(self, policy: Any) -> Measured:
+        """The same before training; a run that is continued knows it."""
+        kept = self.artifact.scratch / "before.json"
+        known = measure.remembered(kept) or measure.remember(kept, self.look(policy).dump())
+        found = Measured(**known)
+        rollouts.no_signal(found.rewards)
+        return found
+
+    def finished(self, policy: Any) -> tuple[Any, str]:
+        """(the policy as it is saved, `full` or `merged`)."""
+        probe = self.train[0].ids
+        return adapters.finished(policy, self.words, self.recipe, self.artifact, probe)
+
+    def write(
+        self, tuned: Any, form: str, before: Measured, after: Measured, steps: list[dict[str, Any]]
+    ) -> None:
+        """The model with its figures, its card and report.html."""
+        texts = []
+        if not rollouts.warn_unmeasured(self.held):
+            distance = outcome.kl(tuned, self.fresh(), self.held, after.answers)
+            outcome.compare(self.artifact, before, after, distance)
+            texts = outcome.texts(self.held, before, after)
+        stored = model.stored_dtype(self.source)
+        model.save(tuned, self.words.tokenizer, self.artifact, stored, self.recipe.model, form)
+        card.write(self.recipe, self.artifact)
+        title = f"{self.objective.kind}: {self.recipe.model}"
+        report.write(title, self.artifact, steps, (), texts, self.recipe)
+
+
+@contextmanager
+def opened(recipe: DpoRecipe, objective: OnlineObjective, artifact: Artifact) -> Iterator[Online]:
+    """Read the prompts and start the rewards."""
+    source = modelref.hf_folder(recipe.model)
+    vocabulary.check_identity(recipe, source, artifact)
+    words = vocabulary.of(recipe, source)
+    train, held = rollouts.read(recipe, artifact, words.tokenizer)
+    rollouts.need_prompts(recipe, train)
+    with rollouts.rating(objective.rewards, artifact.scratch) as rates:
+        yield Online(recipe, objective, artifact, source, words, train, held, rates)
