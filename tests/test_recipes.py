@@ -94,6 +94,11 @@ def test_every_misspelt_key_is_refused_with_its_line_and_the_right_name(tmp_path
     assert hinted / tried >= 0.95, f"{hinted} of {tried} have the right name"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_list_says_what_a_recipe_does_in_a_whole_sentence(name: str) -> None:
+    assert bundled.about(name).endswith(".")
+
+
 def test_the_shipped_schemas_are_fresh() -> None:
     assert stale() == [], "run python -m llmctl.schema.export"
 
