@@ -24,8 +24,8 @@ from llmctl.schema.training import TrainingRecipe
 
 LIBRARIES = {"cpu": 495_000_000, "cuda": 700_000_000}
 """Bytes of torch, transformers and TRL themselves; on a GPU those of the CUDA context."""
-LOSS_COPIES = 10.9
-"""Tables of tokens x vocabulary in fp32 that TRL's loss and its figures hold at once; fitted."""
+LOSS_COPIES = {"sft": 10.9, "dpo": 7.0}
+"""Tables of logits in fp32 that a loss and its figures hold at once (sft: the accuracy); fitted."""
 PASSING = 1.54
 """What the two passes hold at once, as a multiple of the tensors that are saved; fitted."""
 FRACTION = 0.9
@@ -161,8 +161,6 @@ def memory(recipe: TrainingRecipe, model: Model | None = None) -> Memory | None:
     if model is None:
         return None
     shapes = trained(recipe, model)
-    pairs = 2 if recipe.stage == "dpo" else 1  # both answers go through in one pass
-    tokens = pairs * recipe.batch_size * recipe.max_length
     share = 1 if recipe.launch.strategy == "ddp" else recipe.launch.processes
     half = precision(recipe) != "fp32"
     weights = 4 * model.parameters
@@ -178,8 +176,8 @@ def memory(recipe: TrainingRecipe, model: Model | None = None) -> Memory | None:
         "weights": weights // share,
         "gradients": 4 * elements(shapes) // share,
         "optimizer": state(recipe, model, shapes) // share,
-        "activations": activations(recipe, model, tokens, half=half),
-        "loss": round(LOSS_COPIES * 4 * tokens * model.vocabulary),
+        "activations": activations(recipe, model, half=half),
+        "loss": round(LOSS_COPIES[recipe.stage] * 4 * recipe.logits_at_once(model.vocabulary)),
     }
     if half and recipe.method != "qlora":
         parts["copies in 16 bits"] = 2 * model.parameters // share
@@ -190,8 +188,9 @@ def memory(recipe: TrainingRecipe, model: Model | None = None) -> Memory | None:
     return Memory(parts, available(), model)
 
 
-def activations(recipe: TrainingRecipe, model: Model, tokens: int, *, half: bool) -> int:
+def activations(recipe: TrainingRecipe, model: Model, *, half: bool) -> int:
     """Bytes that the forward pass keeps for the backward pass."""
+    tokens = recipe.tokens_at_once()
     mask = recipe.max_length  # a row of the mask for each token, in each layer
     d, f = model.hidden, model.inner
     beside = 0
@@ -323,9 +322,10 @@ def gigabytes(count: float) -> str:
 def lines(recipe: TrainingRecipe) -> dict[str, str]:
     """What `plan` shows: steps, tokens, memory by its parts, disk, and what would fit."""
     rows = recipe.rows_a_step()
-    found = {"one step": f"{rows} rows, at most {rows * recipe.max_length} tokens"}
+    tokens = rows // recipe.batch_size * recipe.tokens_at_once()
+    found = {"one step": f"{rows} rows, at most {tokens} tokens"}
     if recipe.max_steps is not None:
-        most = recipe.max_steps * rows * recipe.max_length
+        most = recipe.max_steps * tokens
         found["steps"] = f"{recipe.max_steps}, a checkpoint each {recipe.save_every}"
         found["tokens"] = f"at most {most:,}"
     known = memory(recipe)

@@ -24,7 +24,7 @@ def model(layers: int = 2, hidden: int = 64, words: int = 1000) -> Model:
 
 def recipe(**keys: Any) -> Any:
     base = {"stage": "sft", "out": "out", "model": "some/model", "data": {"train": "rows"}}
-    return schema_of("sft").model_validate(base | keys)
+    return schema_of(keys.get("stage", "sft")).model_validate(base | keys)
 
 
 def peak(**keys: Any) -> int:
@@ -51,6 +51,32 @@ def test_the_parts_are_those_of_the_method() -> None:
     adapter = 2 * 4 * 2 * 16 * 64  # layers, matrices, A and B, rank, width
     assert elements(preflight.trained(recipe(), model())) == adapter
     assert lora.parts["optimizer"] == 8 * adapter
+
+
+SAMPLED = {"max_new_tokens": 32, "rewards": [{"kind": "length"}]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "tokens", "numbers"),
+    [
+        ({}, 2 * 16 * 160, 4096 * 32768),  # both answers of a pair; TRL makes logits in tiles
+        ({"loss": "kto"}, 16 * 160, 16 * 160 * 32768),
+        ({"loss": "simpo"}, 2 * 16 * 160, 2 * 16 * 160 * 49152),
+        ({"objective": {"kind": "reward"}}, 2 * 16 * 160, 0),
+        ({"objective": {"kind": "grpo", **SAMPLED}}, 16 * 192, 16 * 192 * 32768),
+        ({"objective": {"kind": "ppo", **SAMPLED}}, 16 * 192, 16 * 32 * 49152),
+    ],
+    ids=["pairs", "labelled", "reference-free", "reward", "grpo", "ppo"],
+)
+def test_an_objective_says_what_goes_through_at_once(
+    keys: dict[str, Any], tokens: int, numbers: int
+) -> None:
+    asked = {"stage": "dpo", "batch_size": 16, "max_length": 160}
+    made = recipe(**asked, **keys)
+    assert made.tokens_at_once() == tokens
+    assert made.logits_at_once(49152) == numbers
+    known = preflight.memory(made, model(words=49152))
+    assert known is not None and known.parts["loss"] == 7 * 4 * numbers
 
 
 def test_what_would_fit_is_the_cheapest_change(monkeypatch: pytest.MonkeyPatch) -> None:

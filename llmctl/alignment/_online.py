@@ -48,6 +48,10 @@ class OnlineObjective(Objective):
             for key, each in reward.model_inputs().items()
         }
 
+    def tokens_at_once(self, recipe: DpoRecipe) -> int:
+        """Each prompt with one answer; `max_length` is the prompt's."""
+        return recipe.batch_size * (recipe.max_length + self.max_new_tokens)
+
     def refuse(self, recipe: DpoRecipe) -> None:
         """Prompts are not cut: an answer to half a question teaches nothing."""
         if recipe.too_long != "drop":

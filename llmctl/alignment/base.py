@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from llmctl.plugins import Backend
+from llmctl.schema.training import tiled
 
 if TYPE_CHECKING:
     from llmctl.artifact import Artifact
@@ -25,6 +26,14 @@ class Objective(Backend):
 
     def refuse(self, recipe: DpoRecipe) -> None:
         """Raise ValueError for a recipe that contradicts this objective."""
+
+    def tokens_at_once(self, recipe: DpoRecipe) -> int:
+        """Most tokens of one forward pass: both answers of a pair go through together."""
+        return 2 * recipe.batch_size * recipe.max_length
+
+    def logits_at_once(self, recipe: DpoRecipe, words: int) -> int:
+        """Numbers in the largest table of logits."""
+        return tiled(self.tokens_at_once(recipe), words)
 
     def inputs(self) -> dict[str, Path | str]:
         """Own key -> what the objective reads beside the model and the rows."""

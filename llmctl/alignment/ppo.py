@@ -59,6 +59,10 @@ class PpoObjective(OnlineObjective):
 
         stage.align(recipe, self, artifact)
 
+    def logits_at_once(self, recipe: DpoRecipe, words: int) -> int:
+        """Those of the answers, whole."""
+        return recipe.batch_size * self.max_new_tokens * words
+
     def refuse(self, recipe: DpoRecipe) -> None:
         """Batches are whole, and the loop has one optimizer step for each of them."""
         super().refuse(recipe)

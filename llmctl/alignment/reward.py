@@ -41,6 +41,10 @@ class RewardObjective(Objective):
 
         reward_model.align(recipe, self, artifact)
 
+    def logits_at_once(self, recipe: DpoRecipe, words: int) -> int:
+        """The head gives one number."""
+        return 0
+
     def refuse(self, recipe: DpoRecipe) -> None:
         """Only adapters that can be merged into a model of full precision."""
         if recipe.method == "qlora" or recipe.adapter is not None:

@@ -184,6 +184,14 @@ class DpoRecipe(TrainingRecipe):
             )
         return self
 
+    def tokens_at_once(self) -> int:
+        """As the objective has them."""
+        return self.objective.tokens_at_once(self)
+
+    def logits_at_once(self, words: int) -> int:
+        """As the objective's loss makes them."""
+        return self.objective.logits_at_once(self, words)
+
     def inputs(self) -> dict[str, Path | str]:
         """The model, the files of rows and what the objective and the checks read."""
         found = super().inputs() | {

@@ -11,6 +11,14 @@ from llmctl.schema.loop import LoopKeys
 from llmctl.schema.method import MethodKeys
 from llmctl.schema.parts import ModelRef, TrainData
 
+TILE = 4096, 32768
+"""Tokens and words of the largest table of logits that TRL makes at once (its fused LM head)."""
+
+
+def tiled(tokens: int, words: int) -> int:
+    """Numbers in that table."""
+    return min(tokens, TILE[0]) * min(words, TILE[1])
+
 
 class TrainingRecipe(MethodKeys, LoopKeys):
     """What sft and dpo share."""
@@ -43,6 +51,14 @@ class TrainingRecipe(MethodKeys, LoopKeys):
         if self.data.validation is not None:
             found["data.validation"] = self.data.validation
         return found
+
+    def tokens_at_once(self) -> int:
+        """Most tokens that one forward pass has in one process."""
+        return self.batch_size * self.max_length
+
+    def logits_at_once(self, words: int) -> int:
+        """Numbers in the largest table of logits over a vocabulary of so many words."""
+        return tiled(self.tokens_at_once(), words)
 
     def estimate(self) -> dict[str, str]:
         """Steps, tokens, memory by its parts, disk; what would fit when it does not."""
