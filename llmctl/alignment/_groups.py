@@ -35,7 +35,7 @@ class GroupObjective(OnlineObjective):
         if rows % self.generations:
             raise ValueError(
                 f"a step has {rows} answers (batch_size x gradient_accumulation), which is no "
-                f"multiple of generations {self.generations}"
+                f"multiple of generations {self.generations}; set batch_size: {self.generations}"
             )
         if recipe.save_every % self.iterations:
             raise ValueError(

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llmctl.judges.base import Contest, Preference
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -42,6 +44,20 @@ def controlled(
     rates = [fitted(won[each], spread[each]) for each in draws]
     low, high = np.quantile(rates, [(1 - confidence) / 2, (1 + confidence) / 2])
     return fitted(won, spread), float(low), float(high)
+
+
+def of_preferences(
+    contests: Sequence[Contest], preferences: Sequence[Preference], confidence: float
+) -> dict[str, float]:
+    """The win rate of the first answers at equal length, with its interval; empty if unknown."""
+    both = [
+        (each.points, float(len(contest.first.split()) - len(contest.second.split())))
+        for contest, each in zip(contests, preferences, strict=True)
+        if each.points is not None
+    ]
+    found = controlled([points for points, _ in both], [by for _, by in both], confidence)
+    names = ("length_controlled_win_rate", "length_controlled_low", "length_controlled_high")
+    return {} if found is None else dict(zip(names, found, strict=True))
 
 
 def fitted(won: np.ndarray, spread: np.ndarray) -> float:

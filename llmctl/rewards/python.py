@@ -31,7 +31,7 @@ class PythonReward(Reward):
         function = self._found()
 
         def rate(answers: Sequence[Answered]) -> list[float | None]:
-            return [self._number(function(each.answer, dict(each.row))) for each in answers]
+            return [self._number(self._called(function, each)) for each in answers]
 
         yield rate
 
@@ -44,7 +44,22 @@ class PythonReward(Reward):
             found: Callable[..., Any] = getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise InputError(f"reward python: {self.function}: {error}") from None
+        except Exception as error:  # whatever the module does when it is imported
+            raise InputError(self._raised(error)) from error
         return found
+
+    def _called(self, function: Callable[..., Any], each: Answered) -> Any:
+        try:
+            return function(each.answer, dict(each.row))
+        except Exception as error:  # the function is the user's: what it raises is too
+            raise InputError(self._raised(error)) from error
+
+    def _raised(self, error: Exception) -> str:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        return (
+            f"reward python: {self.function} raised {what}; it is called as "
+            f"function(answer, row) (--debug shows where)"
+        )
 
     def _number(self, value: Any) -> float | None:
         if value is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -226,6 +227,9 @@ def _message(each: Any) -> str:
     given = each.get("input")
     if isinstance(given, str | int | float | bool) and not each["type"].startswith("backend"):
         message += f", found {given!r}" if isinstance(given, str) else f", found {given}"
+    if each["type"] == "literal_error" and isinstance(given, str):
+        near = nearest(given, re.findall("'([^']*)'", each["ctx"]["expected"]))
+        message += f", did you mean '{near}'?" if near else ""
     return f": {message[0].lower()}{message[1:]}" if each["loc"] else f": {message}"
 
 

@@ -92,7 +92,7 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     written.write(tuned, step, again=True)
     card.write(recipe, artifact)
     texts = written.publish(step)
-    report.write(f"dpo: {recipe.model}", artifact, steps, pieces, texts, recipe)
+    report.write(f"dpo: {recipe.model}", artifact, steps, pieces, texts, recipe, answers.draw)
 
 
 def first(found: Prepared) -> list[int]:

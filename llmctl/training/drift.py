@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from llmctl import ui
 from llmctl.artifact import Artifact
-from llmctl.evaluation import judging, length_control
-from llmctl.judges.base import Contest, Judge
+from llmctl.report.html import Report
 from llmctl.schema.dpo import DpoRecipe
-from llmctl.training import measure, outcome, rollouts
+from llmctl.training import compared, measure, outcome, rollouts
+from llmctl.training.compared import Compared
 from llmctl.training.rollouts import Prompt
 from llmctl.training.sources import Rows
-
-CONFIDENCE = 0.95
 
 
 class Drift:
@@ -27,6 +25,7 @@ class Drift:
             every = {tuple(each.ids): each for each in rollouts.encoded(rows, tokenizer)}
             self.prompts = list(every.values())[: recipe.answers.rows]
         self.first: list[list[int]] = []
+        self.compared: Compared | None = None
 
     def _sampled(self, policy: Any) -> list[list[int]]:
         most, seed = self.recipe.answers.max_tokens, self.recipe.seed
@@ -60,44 +59,10 @@ class Drift:
                 [self.tokenizer.decode(each, skip_special_tokens=True).strip() for each in side]
                 for side in (last, self.first)
             ]
-            won(self.artifact, self.recipe.answers.judge, contests(self.prompts, *texts))
+            asked = compared.contests(self.prompts, *texts)
+            self.compared = compared.by_judge(self.artifact, self.recipe.answers.judge, asked)
 
-
-def contests(
-    prompts: Sequence[Prompt], after: Sequence[str], before: Sequence[str]
-) -> list[Contest]:
-    """Each answer after training against the one before."""
-    return [
-        prompt.answered(new).against(old)
-        for prompt, new, old in zip(prompts, after, before, strict=True)
-    ]
-
-
-def won(artifact: Artifact, judge: Judge, asked: Sequence[Contest]) -> None:
-    """The share of contests that the model wins, a tie counting a half; and at equal length."""
-    with judge.open(artifact.scratch / "judge.sqlite") as live:
-        said = list(live.compare(asked))
-    told = [
-        (each.points, float(len(contest.first.split()) - len(contest.second.split())))
-        for contest, each in zip(asked, said, strict=True)
-        if each.points is not None
-    ]
-    artifact.metrics["win_rate_unmeasured"] = len(said) - len(told)
-    if len(told) < 2:
-        ui.warn("the judge compared fewer than two answers: the win rate was not measured")
-        return
-    points, longer = [each for each, _ in told], [by for _, by in told]
-    outcome.noted(artifact, {"win_rate": measure.mean(points)})
-    same = judging.of_preferences(asked, said).get("position_consistency")
-    if same is not None:
-        artifact.metrics["position_consistency"] = same
-    controlled = length_control.controlled(points, longer, CONFIDENCE)
-    if controlled is not None:
-        rate, low, high = controlled
-        artifact.metrics |= {
-            "length_controlled_win_rate": rate,
-            "length_controlled_low": low,
-            "length_controlled_high": high,
-        }
-        line = f"{rate:.3f} (95 % {low:.2f} to {high:.2f})"
-        artifact.summary.append(("win rate at equal length", line))
+    def draw(self, page: Report) -> None:
+        """What a judge said of the answers, where one was asked."""
+        if self.compared is not None:
+            self.compared.draw(page)

@@ -74,6 +74,7 @@ def test_the_numbers(tmp_path: Path) -> None:
         ("my_rewards:absent", "has no attribute 'absent'"),
         ("no_such_module:f", "No module named"),
         ("my_rewards:wrong", "gave 'much', no number or None"),
+        ("math:sqrt", r"math:sqrt raised TypeError: .* called as function\(answer, row\)"),
     ],
 )
 def test_a_wrong_function_is_one_line(function: str, sentence: str, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class ToyRecipe(Recipe):
     learning_rate: float = Field(1e-4, gt=0, description="Step.")
     items: list[Data] = Field([], description="More.")
     word: str = Field("a", description="A word.")
+    scheduler: Literal["cosine", "linear"] = Field("cosine", description="One of two.")
 
 
 BASE = "stage: dedup\nout: b\ndata: {train: x}\n"
@@ -51,6 +52,7 @@ def loaded(tmp_path: Path, text: str, *sets: str, stage: str | None = "dedup") -
     [
         (BASE + "learning_rat: 1\n", "4:1", "did you mean 'learning_rate'?"),
         (BASE + "lora: {r: 3, alhpa: 3}\n", "4:14", "did you mean 'alpha'?"),
+        (BASE + "scheduler: cosin\n", "4:1", "found 'cosin', did you mean 'cosine'?"),
         (BASE + "lora: {r: x}\n", "4:8", "lora.r: input should be a valid integer"),
         ("stge: dedup\nout: b\n", "1:1", "did you mean 'stage'?"),
         ("stage: sft\nout: b\n", "1:1", "this is a recipe for `sft`, not for `dedup`"),

@@ -133,22 +133,6 @@ def test_answers_before_and_after_tell_the_distance(letters: Path, tmp_path: Pat
     assert len(kept) == 4 and all(0 < len(each) <= 24 for each in kept)
 
 
-def test_who_wins_by_length_alone_does_not_win_at_equal_length(tmp_path: Path) -> None:
-    """The longer answer always wins, and the model's is the longer one in two of three."""
-    from llmctl.artifact import Artifact
-    from llmctl.judges.base import Contest
-    from llmctl.judges.match import MatchJudge
-    from llmctl.training import drift
-
-    texts = [("right and long", "no"), ("right and long", "no"), ("no", "right and long")] * 10
-    asked = [Contest(str(at), (), *both, reference="right") for at, both in enumerate(texts)]
-    artifact = Artifact(tmp_path)
-    drift.won(artifact, MatchJudge(rule="contains"), asked)
-    assert artifact.metrics["win_rate"] == pytest.approx(2 / 3)
-    assert artifact.metrics["length_controlled_win_rate"] == pytest.approx(0.5, abs=0.1)
-    assert artifact.metrics["win_rate_unmeasured"] == 0
-
-
 NEEDS: dict[str, dict[str, Any]] = {
     "exo_pair": {"label_smoothing": 1e-3},
     "alphapo": {"alpha": 0.2, "beta": 1.0},

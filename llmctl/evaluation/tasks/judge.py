@@ -217,8 +217,9 @@ class JudgeTask(Task):
                 Contest("", (), answer, str(each.shown.get("opponent", "")))
                 for answer, each in zip(answers, scored, strict=True)
             ]
-            found = figures.of_preferences(contests, [_preference(each) for each in scored])
-            found |= _controlled(contests, scored, confidence)
+            preferences = [_preference(each) for each in scored]
+            found = figures.of_preferences(contests, preferences)
+            found |= length_control.of_preferences(contests, preferences, confidence)
         if cut := sum(bool(each.shown.get("cut_off")) for each in scored):
             found["answers_cut_off"] = cut
         if (work / CALIBRATION).exists():
@@ -314,25 +315,6 @@ def _preference(each: Scored) -> Preference:
     winner: Any = None if points is None else {1.0: "first", 0.5: "tie", 0.0: "second"}[points]
     votes = tuple(each.shown.get("votes", ()))
     return Preference(winner, each.unmeasured or "", each.shown.get("consistent"), votes=votes)
-
-
-def _controlled(
-    contests: Sequence[Contest], scored: Sequence[Scored], confidence: float
-) -> dict[str, Any]:
-    both = [
-        (each.values["win_rate"], len(c.first.split()) - len(c.second.split()))
-        for c, each in zip(contests, scored, strict=True)
-        if not each.unmeasured
-    ]
-    found = length_control.controlled([p for p, _ in both], [float(d) for _, d in both], confidence)
-    if found is None:
-        return {}
-    rate, low, high = found
-    return {
-        "length_controlled_win_rate": rate,
-        "length_controlled_low": low,
-        "length_controlled_high": high,
-    }
 
 
 def _kept(path: Path) -> dict[str, dict[str, Any]]:
