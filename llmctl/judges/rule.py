@@ -22,6 +22,10 @@ class RuleJudge(Judge):
         """No or yes."""
         return 0.0, 1.0
 
+    def model_inputs(self) -> dict[str, Path | str]:
+        """The filter's models and files."""
+        return {f"filter.{name}": ref for name, ref in self.filter.model_inputs().items()}
+
     @contextmanager
     def open(self, cache: Path | None = None) -> Iterator[LiveJudge]:
         """Start the filter."""

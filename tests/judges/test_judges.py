@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from stub import StubEngine, answered, contest
 
 import llmctl.judges
+from llmctl.data.builders.base import Builder
 from llmctl.engines.base import Reply, Request
 from llmctl.errors import InputError, RecipeError
 from llmctl.generation.spending import CallError
@@ -260,6 +261,18 @@ def test_a_judge_s_prompt_counts_for_the_recipe_s_key() -> None:
     jury = Judge.of({"kind": "jury", "judges": [rubric, {"kind": "pairwise", "engine": "echo"}]})
     assert [*jury.revisions()] == ["judges.0.prompt", "judges.1.prompt"]
     assert jury.revisions()["judges.0.prompt"].startswith("rubric@")
+    for kind in ("best", "best_worst"):
+        builder = Builder.of({"kind": kind, "judge": rubric})
+        assert [*builder.revisions()] == ["judge.prompt"]
+    models = {"strong": "echo", "weak": {"kind": "echo", "prefix": "no"}}
+    builder = Builder.of({"kind": "strong_weak", **models, "judge": rubric})
+    assert [*builder.revisions()] == ["judge.prompt"]
+
+
+def test_a_rule_s_program_counts_for_the_recipe_s_key() -> None:
+    program = {"kind": "program", "file": "check.py", "allow_exec": True}
+    judge = Judge.of({"kind": "rule", "filter": program})
+    assert judge.model_inputs() == {"filter.file": Path("check.py")}
 
 
 def test_a_judge_can_be_asked_again_after_a_reader_left() -> None:

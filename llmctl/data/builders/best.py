@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
-from llmctl.data.builders.base import Builder, Dropped, Material, Row
+from llmctl.data.builders._judge import JudgeBuilder
+from llmctl.data.builders.base import Dropped, Material, Row
 from llmctl.data.ranking import ranked
-from llmctl.judges.base import Judge
 from llmctl.records import answer, example
 
 
-class BestBuilder(Builder):
+class BestBuilder(JudgeBuilder):
     """One example of each row whose best answer reaches `min_score`."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
-    reads: ClassVar[tuple[str, ...]] = ("candidates",)
     form: ClassVar[str] = "examples"
 
-    judge: Judge = Field(description="Who ranks: any judge that eval has too, or a reward model.")
     min_score: float | None = Field(
         None, description="Least score of the best answer, on the judge's scale; none keeps all."
     )
-
-    def model_inputs(self) -> dict[str, Path | str]:
-        """The judge's models and files."""
-        return {f"judge.{name}": ref for name, ref in self.judge.model_inputs().items()}
 
     def build(self, material: Material) -> Iterator[Row | Dropped]:
         """See Builder."""

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from llmctl.data.builders.base import Builder, Dropped, Material, Row
+from llmctl.data.builders._judge import JudgeBuilder
+from llmctl.data.builders.base import Dropped, Material, Row
 from llmctl.data.ranking import Ranked, ranked
-from llmctl.judges.base import Judge
 from llmctl.records import answer, pair
 
 
-class BestWorstBuilder(Builder):
+class BestWorstBuilder(JudgeBuilder):
     """One pair of each row; ties, low margins and what was not judged leave with their reason."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
-    reads: ClassVar[tuple[str, ...]] = ("candidates",)
     form: ClassVar[str] = "pairs"
 
-    judge: Judge = Field(description="Who ranks: any judge that eval has too, or a reward model.")
     min_margin: float = Field(
         0.0,
         ge=0,
         description="Pairs no further apart than this are left out: in points of the judge's "
         "scale, or in shares of won comparisons for a judge that only compares.",
     )
-
-    def model_inputs(self) -> dict[str, Path | str]:
-        """The judge's models and files."""
-        return {f"judge.{name}": ref for name, ref in self.judge.model_inputs().items()}
 
     def build(self, material: Material) -> Iterator[Row | Dropped]:
         """See Builder."""

@@ -41,6 +41,11 @@ class StrongWeakBuilder(Builder):
             for name, ref in each.model_inputs().items()
         }
 
+    def revisions(self) -> dict[str, str]:
+        """The versions of the judge's prompts."""
+        found = self.judge.revisions() if self.judge is not None else {}
+        return {f"judge.{name}": version for name, version in found.items()}
+
     def build(self, material: Material) -> Iterator[Row | Dropped]:
         """See Builder."""
         sides = [
