@@ -73,11 +73,7 @@ class Asker:
             self.session.spending.note("repairs")
 
     def _call(self, request: Request) -> Reply:
-        options = {
-            key: getattr(request, key)
-            for key in ("schema", "max_tokens", "temperature", "seed", "stop")
-        }
-        reply = self.session.chat(request.messages, **options)
+        reply = self.session.chat(**vars(request))
         with self._lock:
             self.usage.update(
                 calls=1,
@@ -91,11 +87,11 @@ class Asker:
 def repair(request: Request, reply: Reply, wrong: str) -> Request:
     """The request that follows a reply out of form: the verdict alone, without its reason.
 
-    After a reply that was cut off the same is asked: what it said is of no use, and a model that
-    has just read the prompt need not read it again.
+    After a reason that was cut off the conversation is the same: what it said is of no use, and a
+    model that has just read the prompt need not read it again.
     """
     schema = without_reason(request.schema or {})
-    if reply.finish_reason == "length":
+    if reply.finish_reason == "length" and schema != request.schema:
         return replace(request, schema=schema)
     messages = [
         *request.messages,

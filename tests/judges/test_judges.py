@@ -96,6 +96,17 @@ def test_a_reply_out_of_form_is_asked_again_once_and_is_never_a_zero(first: Any,
     assert found.score is None and "not in form" in found.reason and why in found.reason
 
 
+def test_a_cut_off_verdict_without_a_reason_is_not_looked_up_again(tmp_path: Path) -> None:
+    def say(request: Request) -> Any:
+        repaired = len(request.messages) > 1
+        return {"score": 3} if repaired else Reply('{"score": "well,', 9, 200, "length")
+
+    judge = Judge.of({"kind": "rubric", "engine": StubEngine(say=say), "reasons": False})
+    with judge.open(tmp_path / "replies.sqlite") as live:
+        assert next(live.score([answered("x")])).score == 3.0
+        assert (live.usage["calls"], live.usage["cached_calls"]) == (2, 0)
+
+
 def test_a_failed_call_is_unmeasured_and_a_dead_engine_ends_the_run() -> None:
     def say(request: Request) -> Any:
         if "BROKEN" in said(request):
