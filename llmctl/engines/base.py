@@ -74,6 +74,11 @@ class Session(ABC):
         """One call; `options` are the fields of Request."""
         return self._cached(Request(messages, **options))
 
+    def forget(self, messages: Messages, **options: Any) -> None:
+        """The reply was of no use: the next run asks again, unless it would hear the same."""
+        if self.cache is not None and not self.weights:
+            self.cache.remove(self.cache.key(self.name, Request(messages, **options)))
+
     def chat_many(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Replies in the order of the requests, `concurrency` at a time."""
         if self.concurrency == 1:
@@ -174,6 +179,11 @@ class ReplyCache:
             self._database.execute(
                 "INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, json.dumps(asdict(reply)))
             )
+
+    def remove(self, key: str) -> None:
+        """Keep a reply no longer."""
+        with self._lock:
+            self._database.execute("DELETE FROM replies WHERE key = ?", (key,))
 
     def close(self) -> None:
         """Fold the journal into the file."""

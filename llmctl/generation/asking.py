@@ -73,7 +73,8 @@ class Asker:
     ) -> Any:
         """The reply: parsed and checked when there is a schema, else its text; raises Refused.
 
-        `options` are the other fields of Request. Safe to call from several threads.
+        `options` are the other fields of Request. Safe to call from several threads. The last reply
+        out of form is not kept in the cache; one that was cut off is, as it would be again.
         """
         try:
             reply = self.session.chat(messages, schema=schema, **options)
@@ -83,7 +84,7 @@ class Asker:
             return checked(reply, schema)
         except Refused as first:
             refused = first
-        turns: list[dict[str, str]] = []
+        sent = list(messages)
         penalty = 0.0
         for _ in range(self.repairs):
             self.asking.spending.note("repairs")
@@ -91,15 +92,18 @@ class Asker:
                 # most often it repeats itself; showing it the half reply would make that likelier
                 penalty += CUT_OFF_PENALTY
             else:
-                turns += repair(reply, refused)  # a growing talk, so that no try is like the last
+                # a growing talk, so that no try is like the last
+                sent = [*sent, *repair(reply, refused)]
             options = {**options, "penalty": penalty}
             try:
-                reply = self.session.chat([*messages, *turns], schema=schema, **options)
+                reply = self.session.chat(sent, schema=schema, **options)
                 return checked(reply, schema)
             except CallError:  # as when the longer conversation does not fit: the reason stays
                 break
             except Refused as again:
                 refused = again
+        if refused.reason != "reply_cut_off":
+            self.session.forget(sent, schema=schema, **options)
         raise refused
 
     def each(

@@ -64,7 +64,11 @@ class Asker:
                     raise
             return Said(None, f"the call failed: {error}")
         self._failed = 0
-        return Said(None, f"not in form: {wrong}") if wrong else Said(json.loads(reply.text))
+        if not wrong:
+            return Said(json.loads(reply.text))
+        if reply.finish_reason != "length":  # as generation.asking does
+            self.session.forget(**vars(request))
+        return Said(None, f"not in form: {wrong}")
 
     def _note_repair(self) -> None:
         with self._lock:

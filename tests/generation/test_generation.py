@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.engines.base import Engine, Reply, ReplyCache, Request, Session
 from llmctl.errors import LlmctlError, RecipeError
 from llmctl.generation import forms, prompts
 from llmctl.generation.asking import Asker, Asking, Refused
@@ -187,6 +187,27 @@ def test_no_repair_is_like_the_one_before() -> None:
         each.repairs = 3
         assert each.ask(USER, FORM) == {"answer": "yes"}
     assert [len(request.messages) for request in session.seen] == [1, 3, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("bad", "weights", "again"),
+    [("no json", "", True), ("no json", "sha256", False), (Reply("no", 1, 9, "length"), "", False)],
+)
+def test_the_next_run_asks_again_where_it_may_hear_something_else(
+    tmp_path: Path, bad: Reply | str, weights: str, again: bool
+) -> None:
+    session = Scripted(lambda n, _: bad if n <= 2 else YES)
+    session.weights = weights
+    session.cache = ReplyCache(tmp_path / "replies.sqlite")
+    with asker(session) as each:
+        with pytest.raises(Refused):
+            each.ask(USER, FORM)
+        try:
+            heard = each.ask(USER, FORM) == {"answer": "yes"}
+        except Refused:
+            heard = False
+    session.cache.close()
+    assert (heard, len(session.seen)) == (again, 3 if again else 2)
 
 
 def test_a_call_that_fails_for_good_drops_its_item_only() -> None:

@@ -107,6 +107,14 @@ def test_a_cut_off_verdict_without_a_reason_is_not_looked_up_again(tmp_path: Pat
         assert (live.usage["calls"], live.usage["cached_calls"]) == (2, 0)
 
 
+def test_a_judge_that_fell_silent_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+    said: Iterator[Any] = iter([{"score": 11}, {"score": 12}, {"score": 3}])
+    judge = Judge.of({"kind": "rubric", "engine": StubEngine(say=lambda _: next(said))})
+    for expected in (None, 3.0):
+        with judge.open(tmp_path / "replies.sqlite") as live:
+            assert next(live.score([answered("x")])).score == expected
+
+
 def test_a_failed_call_is_unmeasured_and_a_dead_engine_ends_the_run() -> None:
     def say(request: Request) -> Any:
         if "BROKEN" in said(request):
