@@ -7,21 +7,19 @@ the filter `classifier` read it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from llmctl.data.filters.base import answer_of, question_of
+from llmctl.data.filters.base import Within
 from llmctl.errors import InputError
-from llmctl.records import form_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 HEAD = "head.json"
-Within = Literal["question", "answer", "both"]
 BATCH = 64
 
 
@@ -115,12 +113,3 @@ def encoded(model: Any, texts: Sequence[str]) -> np.ndarray:
         list(texts), batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False
     ).astype("float64")
     return found
-
-
-def text_of(row: Mapping[str, Any], within: Within) -> str:
-    """What is classified: a raw text, or the question, the answer or both of a conversation."""
-    if form_of(row) == "texts":
-        return str(row["text"])
-    parts = [] if within == "answer" else [question_of(row)]
-    parts += [] if within == "question" else [answer_of(row)]
-    return "\n\n".join(parts)

@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from llmctl.data import classifier
+from llmctl.data.filters.base import text_of
 from llmctl.judges.base import Answered, Judge, Judgement, LiveJudge
 from llmctl.judges.rule import as_row
 from llmctl.schema.parts import ModelRef
@@ -49,6 +50,6 @@ class LiveClassifier(LiveJudge):
         rest = iter(items)
         within = self.live.head.within
         while batch := list(islice(rest, classifier.BATCH)):
-            texts = [classifier.text_of(as_row(item), within) for item in batch]
+            texts = [text_of(as_row(item), within) for item in batch]
             for value in self.live(texts)[:, self.output]:
                 yield Judgement(float(value))

@@ -16,8 +16,8 @@ from scipy import optimize, special
 from llmctl import modelref, ui
 from llmctl import rows as files
 from llmctl.artifact import Artifact
-from llmctl.data.classifier import Head, encoded, encoder_of, text_of
-from llmctl.data.filters.base import field_of
+from llmctl.data.classifier import Head, encoded, encoder_of
+from llmctl.data.filters.base import field_of, text_of
 from llmctl.data.selectors.base import JUDGE, value_of
 from llmctl.errors import InputError
 from llmctl.evaluation import statistics

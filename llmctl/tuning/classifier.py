@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from llmctl.data.filters.base import Within
 from llmctl.tuning.base import Task
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class ClassifierTask(Task):
     target: Literal["auto", "classes", "score"] = Field(
         "auto", description="auto: numbers are scores, texts and true/false are classes."
     )
-    within: Literal["question", "answer", "both"] = Field(
+    within: Within = Field(
         "both", description="What of a conversation is read; raw texts are read whole."
     )
     threshold: float | None = Field(

@@ -149,3 +149,9 @@ def test_complexity_leaves_out_what_is_simple() -> None:
     rows = [row(0, text="yes " * 200), row(1, text=" ".join(f"word{n}" for n in range(99)))]
     assert kept({"kind": "complexity"}, rows) == ["r1"]
     assert kept({"kind": "complexity", "measure": "words"}, rows) == ["r0"]
+
+
+def test_a_raw_text_is_measured_once() -> None:
+    rows = [{"id": f"r{n}", "text": "word " * n, "source": {}, "meta": {}} for n in (3, 9)]
+    selector = Selector.of({"kind": "complexity", "measure": "words"})
+    assert next(selector.select(rows, 0)) == Dropped("r3", "complexity", "3 words")

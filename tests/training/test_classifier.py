@@ -14,8 +14,8 @@ pytest.importorskip("sentence_transformers")
 
 from llmctl import rows
 from llmctl.artifact import read_manifest
-from llmctl.data.classifier import Head, text_of
-from llmctl.data.filters.base import Filter
+from llmctl.data.classifier import Head
+from llmctl.data.filters.base import Filter, text_of
 from llmctl.errors import InputError, RecipeError
 from llmctl.judges.base import Answered, Judge
 from llmctl.runner import Options, run

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llmctl.plugins import Backend
 from llmctl.records import form_of
 
+Within = Literal["question", "answer", "both"]
+"""Where in a row a text is looked at."""
 Verdict = str | None
 """None keeps the row; else the detail of why it leaves (the reason is the filter's kind)."""
 
@@ -60,6 +62,21 @@ def answer_of(row: Mapping[str, Any]) -> str:
         return answers_of(row)[0]
     turns = row[ANSWERS[form][0]]
     return next((m["content"] for m in reversed(turns) if m["role"] == "assistant"), "")
+
+
+def parts_of(row: Mapping[str, Any], within: Within) -> list[str]:
+    """The last question, every answer, or both."""
+    parts = [] if within == "answer" else [question_of(row)]
+    return parts + ([] if within == "question" else answers_of(row))
+
+
+def text_of(row: Mapping[str, Any], within: Within) -> str:
+    """The last question, the last answer or both; of raw text, the text itself."""
+    if form_of(row) == "texts":
+        return str(row["text"])
+    parts = [] if within == "answer" else [question_of(row)]
+    parts += [] if within == "question" else [answer_of(row)]
+    return "\n\n".join(parts)
 
 
 def field_of(row: Mapping[str, Any], name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from llmctl.data import classifier
-from llmctl.data.filters.base import Filter, Verdict
+from llmctl.data.filters.base import Filter, Verdict, text_of
 from llmctl.schema.parts import ModelRef
 
 
@@ -37,7 +37,7 @@ class ClassifierFilter(Filter):
             output = live.head.index(self.label)
 
         def judge(row: Mapping[str, Any]) -> Verdict:
-            value = float(live([classifier.text_of(row, live.head.within)])[0, output])
+            value = float(live([text_of(row, live.head.within)])[0, output])
             return None if value >= self.min else f"{value:.3g} < {self.min:g}"
 
         return judge

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
-from llmctl.data.filters.base import Filter, Verdict, answers_of, question_of
+from llmctl.data.filters.base import Filter, Verdict, Within, parts_of
 
 
 class KeywordsFilter(Filter):
     """No listed word or phrase occurs as a whole word, whatever its case."""
 
     words: list[str] = Field(min_length=1, description="Words or phrases that drop a row.")
-    within: Literal["question", "answer", "both"] = Field("both", description="Where to look.")
+    within: Within = Field("both", description="Where to look.")
 
     def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
         """See Filter."""
@@ -25,9 +25,7 @@ class KeywordsFilter(Filter):
         )
 
         def judge(row: Mapping[str, Any]) -> Verdict:
-            parts = [] if self.within == "answer" else [question_of(row)]
-            parts += [] if self.within == "question" else answers_of(row)
-            for part in parts:
+            for part in parts_of(row, self.within):
                 if found := pattern.search(part):
                     return f"has '{found[0]}'"
             return None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from llmctl.data.filters.base import Filter, Verdict, answers_of, question_of
+from llmctl.data.filters.base import Filter, Verdict, Within, parts_of
 from llmctl.rag.cleaners.language import Code, LanguageCleaner
 
 
@@ -19,9 +19,7 @@ class LanguageFilter(Filter):
     allowed: tuple[Code, ...] = Field(
         min_length=1, description="Languages that are kept (ISO 639-1), such as en."
     )
-    within: Literal["question", "answer", "both"] = Field(
-        "both", description="What has to be in one of them."
-    )
+    within: Within = Field("both", description="What has to be in one of them.")
     min_confidence: float = Field(
         0.8, ge=0, le=1, description="Below it the language counts as unknown."
     )
@@ -34,9 +32,7 @@ class LanguageFilter(Filter):
         cleaner = LanguageCleaner(allowed=self.allowed, min_confidence=self.min_confidence)
 
         def judge(row: Mapping[str, Any]) -> Verdict:
-            parts = [] if self.within == "answer" else [question_of(row)]
-            parts += [] if self.within == "question" else answers_of(row)
-            for part in parts:
+            for part in parts_of(row, self.within):
                 if len(part.split()) < self.min_words:
                     continue
                 found = cleaner.clean(part)

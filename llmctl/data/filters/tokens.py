@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from llmctl.data.filters.base import Filter, Verdict, answers_of
+from llmctl.data.filters.base import Filter, Verdict, Within, answers_of
 from llmctl.schema.parts import ModelRef
 
 
@@ -20,7 +20,7 @@ class TokensFilter(Filter):
     tokenizer: ModelRef = Field(description="Model whose tokens are counted.")
     min_tokens: int = Field(0, ge=0, description="Fewest tokens.")
     max_tokens: int = Field(2048, ge=1, description="Most tokens.")
-    within: Literal["question", "answer", "both"] = Field(
+    within: Within = Field(
         "both", description="What is counted: one of them, or their sum; of a pair each answer."
     )
 

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from llmctl.data.filters.base import answer_of, question_of
+from llmctl.data.filters.base import Within, text_of
 from llmctl.data.selectors.base import Row, Selector
 
 SENTENCE = re.compile(r"[.!?](?:\s|$)|\n\s*(?:[-*]|\d+[.)])\s")
@@ -24,7 +24,7 @@ class ComplexitySelector(Selector):
     measure: Literal["information", "words", "sentences"] = Field(
         "information", description="What is measured."
     )
-    within: Literal["question", "answer", "both"] = Field("both", description="Where.")
+    within: Within = Field("both", description="Where.")
     low: float = Field(0.5, ge=0, lt=1, description="Share of the rows that is simpler and leaves.")
     high: float = Field(1.0, gt=0, le=1, description="Share up to which rows stay.")
 
@@ -44,9 +44,7 @@ class ComplexitySelector(Selector):
 
     def value(self, row: Row) -> int:
         """The measure of one row."""
-        parts = [] if self.within == "answer" else [question_of(row)]
-        parts += [] if self.within == "question" else [answer_of(row)]
-        text = "\n".join(parts)
+        text = text_of(row, self.within)
         if self.measure == "words":
             return len(text.split())
         if self.measure == "sentences":

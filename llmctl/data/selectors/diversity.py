@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from llmctl.data.filters.base import answer_of, question_of
+from llmctl.data.filters.base import Within, text_of
 from llmctl.data.selectors.base import BY, Row, Sized, best_first, rest
 from llmctl.rag.embedders.base import Embedder
 
@@ -32,9 +32,7 @@ class DiversitySelector(Sized):
     embedder: Embedder = Field(
         default_factory=lambda: Embedder.of("onnx"), description="What makes the vectors."
     )
-    within: Literal["question", "answer", "both"] = Field(
-        "question", description="The text whose meaning counts."
-    )
+    within: Within = Field("question", description="The text whose meaning counts.")
     by: str | None = Field(
         None, description=f"Which of the rows that are equally fit comes first. {BY}"
     )
@@ -72,7 +70,7 @@ class DiversitySelector(Sized):
 
         from llmctl import ui
 
-        texts = [self._text(row) for row in rows]
+        texts = [text_of(row, self.within) for row in rows]
         parts = []
         with self.embedder.open() as live, ui.progress("embed rows", len(texts)) as advance:
             for start in range(0, len(texts), BATCH):
@@ -80,11 +78,6 @@ class DiversitySelector(Sized):
                 advance(len(parts[-1]))
         found: np.ndarray = np.concatenate(parts).astype("float32")
         return found
-
-    def _text(self, row: Row) -> str:
-        parts = [] if self.within == "answer" else [question_of(row)]
-        parts += [] if self.within == "question" else [answer_of(row)]
-        return "\n".join(parts)
 
     def _by_clusters(self, vectors: np.ndarray, size: int, seed: int) -> list[int]:
         members: dict[int, list[int]] = defaultdict(list)
