@@ -71,11 +71,17 @@ def centres(vectors: Vectors, count: int, seed: int) -> Vectors:
     if len(vectors) > 256 * count:
         sample = vectors[np.sort(random.choice(len(vectors), 256 * count, replace=False))]
     sample = np.asarray(sample)
-    found = sample[np.sort(random.choice(len(sample), min(count, len(sample)), replace=False))]
+    begin = sample[np.sort(random.choice(len(sample), min(count, len(sample)), replace=False))]
+    return settled(sample, begin)
+
+
+def settled(vectors: Vectors, centres: Vectors) -> Vectors:
+    """The unit centres where the rounds of k-means end, each in the middle of those nearest it."""
+    found = centres
     for _ in range(ROUNDS):
-        near, _ = nearest(sample, found, 1)
+        near, _ = nearest(vectors, found, 1)
         total = np.zeros_like(found)
-        np.add.at(total, near[:, 0], sample)
+        np.add.at(total, near[:, 0], vectors)
         length = np.linalg.norm(total, axis=1, keepdims=True)
         moved = np.where(length > 0, total / np.maximum(length, 1e-12), found).astype(np.float32)
         if np.abs(moved - found).max() < 1e-4:

@@ -15,6 +15,7 @@ import format_rows
 import preference_rows
 import publishing_rows
 
+from llmctl.data.filters.base import text_of
 from llmctl.data.material import Material
 from llmctl.engines.echo import EchoSession
 from llmctl.generation.asking import Asking
@@ -393,7 +394,11 @@ ROWS: dict[str, Any] = {
         lambda b: b.recipe.select[0].embedder.dimensions,
         8,
     ),
-    "select[diversity].within": ("answer", lambda b: b.recipe.select[0]._text(POOL[0]), "oak. "),
+    "select[diversity].within": (
+        "answer",
+        lambda b: text_of(POOL[0], b.recipe.select[0].within),
+        "oak. ",
+    ),
     "select[diversity].by": ("meta.score", lambda b: "5" in stays(b), True),
     "select[diversity].min_distance": (2.0, lambda b: len(stays(b)), 1),
     "select[quota].field": ("meta.score", lambda b: b.recipe.select[0].field),

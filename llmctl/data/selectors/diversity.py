@@ -17,8 +17,6 @@ from llmctl.rag.embedders.base import Embedder
 if TYPE_CHECKING:
     import numpy as np
 
-BATCH = 256
-
 
 class DiversitySelector(Sized):
     """k-center: the row farthest from all chosen ones is chosen next (Gonzalez 1985).
@@ -68,16 +66,10 @@ class DiversitySelector(Sized):
         """One vector of length 1 for each row, shape (rows, dimensions)."""
         import numpy as np
 
-        from llmctl import ui
+        from llmctl.data import vectors
 
         texts = [text_of(row, self.within) for row in rows]
-        parts = []
-        with self.embedder.open() as live, ui.progress("embed rows", len(texts)) as advance:
-            for start in range(0, len(texts), BATCH):
-                parts.append(live.texts(texts[start : start + BATCH]))
-                advance(len(parts[-1]))
-        found: np.ndarray = np.concatenate(parts).astype("float32")
-        return found
+        return vectors.embedded(self.embedder, texts, np.arange(len(texts)))
 
     def _by_clusters(self, vectors: np.ndarray, size: int, seed: int) -> list[int]:
         members: dict[int, list[int]] = defaultdict(list)
@@ -109,22 +101,16 @@ def k_center(
 
 
 def k_means(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The cluster of each row, by Lloyd's rounds on the sphere from k-means++ seeds."""
+    """The cluster of each row, by k-means on the sphere from k-means++ seeds.
+
+    Seeds that lie apart find the rare kinds of row, which drawn ones would miss.
+    """
     import numpy as np
 
-    centres = np.stack(list(_seeds(vectors, count, np.random.default_rng(seed))))
-    labels = np.argmax(vectors @ centres.T, axis=1)
-    for _ in range(25):
-        for cluster in range(len(centres)):
-            members = vectors[labels == cluster]
-            if len(members):
-                mean = members.mean(axis=0)
-                centres[cluster] = mean / max(float(np.linalg.norm(mean)), 1e-12)
-        new = np.argmax(vectors @ centres.T, axis=1)
-        if (new == labels).all():
-            break
-        labels = new
-    found: np.ndarray = labels
+    from llmctl.data.vectors import nearest, settled
+
+    begin = np.stack(list(_seeds(vectors, count, np.random.default_rng(seed))))
+    found: np.ndarray = nearest(vectors, settled(vectors, begin), 1)[0][:, 0]
     return found
 
 
