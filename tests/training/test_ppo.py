@@ -14,7 +14,7 @@ pytest.importorskip("trl")
 from tiny_tokenizer import tiny_llama
 from training_runs import recipe, run
 
-from llmctl.training.ppo import losses, state
+from llmctl.training.ppo import learner, losses, state
 from llmctl.training.ppo.advantages import gae, token_rewards, whiten
 from llmctl.training.ppo.penalty import Penalty
 from llmctl.training.rollouts import Runaway
@@ -134,11 +134,25 @@ def test_a_run_writes_its_figures_and_repeats(letters: Path, tmp_path: Path) -> 
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert {"reward", "kl", "length", "entropy", "beta", "clipped", "value_loss"} <= rows[0].keys()
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-6)  # the policy begins as its reference
-    assert rows[-1]["kl"] != 0
+    assert rows[1]["kl"] != 0  # no step is sampled to learn nothing
     assert {"reward_before", "reward_diff_se", "kl", "length_after"} <= artifact.metrics.keys()
     run(asks, tmp_path / "b")
     name = "model/model.safetensors"
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("warmup", [2, 0.5])
+def test_the_warmup_is_counted_in_steps_and_spread_over_their_updates(warmup: float) -> None:
+    """Two of four steps, each of 2 passes over 8 answers in batches of 4, are 8 updates."""
+    asks = made(Path("model"), Path("rows"), warmup=warmup, scheduler="constant_with_warmup")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = learner.schedule(asks, asks.objective, optimizer, total=4)
+    rates = []
+    for _ in range(16):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == [at / 8 for at in range(8)] + [1.0] * 8
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import get_scheduler
 
 from llmctl import ui
 from llmctl.alignment.ppo import PpoObjective
@@ -24,6 +23,7 @@ from llmctl.training import config, rollouts
 from llmctl.training.ppo import losses, state
 from llmctl.training.ppo.actor import Actor, Batch, batch, looked_at, reference
 from llmctl.training.ppo.advantages import gae, masked_mean, token_rewards, whiten
+from llmctl.training.ppo.learner import Learner, schedule
 from llmctl.training.ppo.penalty import Penalty
 from llmctl.training.rollouts import Prompt, Runaway
 
@@ -73,17 +73,12 @@ def train(run: Run, metrics: Path) -> list[Row]:
     accelerator = Accelerator(cpu=not config.on_gpu(), mixed_precision=_mixed(recipe))
     weights = [p for p in run.actor.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, recipe.learning_rate, weight_decay=recipe.weight_decay)
-    scheduler = get_scheduler(
-        config.SCHEDULERS.get(recipe.scheduler, recipe.scheduler),
-        optimizer,
-        math.ceil(recipe.warmup * total),
-        total,
-        config.schedule_options(recipe, total) or None,
-    )
+    scheduler = schedule(recipe, objective, optimizer, total)
     actor, optimizer = accelerator.prepare(run.actor, optimizer)
+    learner = Learner(accelerator, actor, optimizer, scheduler)
     penalty = penalty_of(recipe, objective)
     runaway = Runaway(objective.stop_kl, objective.stop_length)
-    first = _continued(run, optimizer, scheduler, penalty, runaway)
+    first = _continued(run, learner, penalty, runaway)
     with metrics.open("w", encoding="utf-8") as file, ui.progress("training", total) as advance:
         for row in run.log:
             file.write(json.dumps(row) + "\n")
@@ -92,8 +87,7 @@ def train(run: Run, metrics: Path) -> list[Row]:
             if run.log and run.log[-1].get("stopped"):
                 break
             began = time.monotonic()
-            row = _step(run, accelerator, actor, optimizer, penalty, step)
-            scheduler.step()
+            row = _step(run, learner, penalty, step)
             why = runaway.check(row["kl"], row["length"])
             if why:
                 ui.warn(f"step {step + 1}: {why}; the run ends here")
@@ -104,7 +98,7 @@ def train(run: Run, metrics: Path) -> list[Row]:
             file.flush()
             advance(1, f"reward {row['reward']:.3f}, KL {row['kl']:.3f}")
             if (step + 1) % recipe.save_every == 0 or step + 1 == total or why:
-                _keep(run, optimizer, scheduler, penalty, runaway, step + 1)
+                _keep(run, learner, penalty, runaway, step + 1)
     return run.log
 
 
@@ -112,15 +106,13 @@ def _mixed(recipe: DpoRecipe) -> str:
     return {"bf16": "bf16", "fp16": "fp16"}.get(config.precision_of(recipe), "no")
 
 
-def _keep(
-    run: Run, optimizer: Any, scheduler: Any, penalty: Penalty, runaway: Runaway, step: int
-) -> None:
+def _keep(run: Run, learner: Learner, penalty: Penalty, runaway: Runaway, step: int) -> None:
     trained = {n: p.detach().cpu() for n, p in run.actor.named_parameters() if p.requires_grad}
     kept = {
         "step": step,
         "weights": trained,
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "scheduler": learner.scheduler.state_dict(),
         "beta": penalty.beta,
         "lengths": runaway.lengths,
         "log": run.log,
@@ -128,7 +120,7 @@ def _keep(
     state.save(run.folder, step, kept)
 
 
-def _continued(run: Run, optimizer: Any, scheduler: Any, penalty: Penalty, runaway: Runaway) -> int:
+def _continued(run: Run, learner: Learner, penalty: Penalty, runaway: Runaway) -> int:
     """The step to go on with, after everything is as it was then."""
     kept = state.newest(run.folder)
     if kept is None:
@@ -138,17 +130,15 @@ def _continued(run: Run, optimizer: Any, scheduler: Any, penalty: Penalty, runaw
     with torch.no_grad():
         for name, value in kept["weights"].items():
             own[name].copy_(value)
-    optimizer.load_state_dict(kept["optimizer"])
-    scheduler.load_state_dict(kept["scheduler"])
+    learner.optimizer.load_state_dict(kept["optimizer"])
+    learner.scheduler.load_state_dict(kept["scheduler"])
     penalty.beta, runaway.lengths, run.log = kept["beta"], kept["lengths"], kept["log"]
     return int(kept["step"])
 
 
-def _step(
-    run: Run, accelerator: Any, actor: Any, optimizer: Any, penalty: Penalty, step: int
-) -> Row:
+def _step(run: Run, learner: Learner, penalty: Penalty, step: int) -> Row:
     """Sample and rate answers, then learn from them."""
-    recipe, objective = run.recipe, run.objective
+    recipe, objective, device = run.recipe, run.objective, learner.accelerator.device
     prompts = drawn(run, step)
     answers = rollouts.sample(
         run.actor.policy, run.tokenizer, prompts, objective.max_new_tokens, objective.temperature,
@@ -161,11 +151,9 @@ def _step(
     rollouts.no_signal(found)
     mean = sum(told) / len(told)
     # an answer that nobody could rate neither gains nor loses
-    scores = torch.tensor([mean if v is None else v for v in found], device=accelerator.device)
-    tokens = batch(
-        [each.ids for each in prompts], answers, run.tokenizer.pad_token_id, accelerator.device
-    )
-    actor.eval()  # no dropout: the ratio begins at 1
+    scores = torch.tensor([mean if v is None else v for v in found], device=device)
+    tokens = batch([each.ids for each in prompts], answers, run.tokenizer.pad_token_id, device)
+    learner.actor.eval()  # no dropout: the ratio begins at 1
     size, heat = recipe.batch_size, objective.temperature
     old, values, entropies = looked_at(run.actor, tokens, heat, size)
     with reference(run.actor, run.frozen) as start:
@@ -176,7 +164,7 @@ def _step(
         advantages = whiten(advantages, tokens.mask)
     kl = ((old - theirs) * tokens.mask).sum(1)
     seen = Sampled(step, tokens, old, values, advantages, returns)
-    facts = _learn(run, accelerator, actor, optimizer, seen)
+    facts = _learn(run, learner, seen)
     penalty.update(float(kl.mean()), len(prompts))
     return {
         "step": step + 1,
@@ -188,7 +176,6 @@ def _step(
         "length": float(tokens.mask.sum(1).mean()),
         "entropy": float(masked_mean(entropies, tokens.mask)),
         "rewards_unmeasured": len(found) - len(told),
-        "learning_rate": float(optimizer.param_groups[0]["lr"]),
     }
 
 
@@ -204,8 +191,8 @@ class Sampled:
     returns: torch.Tensor
 
 
-def _learn(run: Run, accelerator: Any, actor: Any, optimizer: Any, seen: Sampled) -> Row:
-    """Passes of small steps over the answers; the means of their losses."""
+def _learn(run: Run, learner: Learner, seen: Sampled) -> Row:
+    """Passes of small steps over the answers; the means of their losses and rates."""
     recipe, objective = run.recipe, run.objective
     sums: dict[str, float] = {}
     count = 0
@@ -216,8 +203,8 @@ def _learn(run: Run, accelerator: Any, actor: Any, optimizer: Any, seen: Sampled
             at = order[start : start + recipe.batch_size]
             part = seen.tokens.rows(at)
             mask = part.mask
-            with accelerator.autocast():
-                logps, now, spread = actor(part, objective.temperature)
+            with learner.accelerator.autocast():
+                logps, now, spread = learner.actor(part, objective.temperature)
             gain, clipped = losses.policy_loss(
                 logps, seen.logps[at], seen.advantages[at], mask, objective.clip
             )
@@ -232,13 +219,10 @@ def _learn(run: Run, accelerator: Any, actor: Any, optimizer: Any, seen: Sampled
                     f"step {seen.step + 1}: the loss is {loss.item()}; lower learning_rate "
                     f"(now {recipe.learning_rate:g}) or set precision: fp32"
                 )
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(actor.parameters(), recipe.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            parts = {"loss": loss, "policy_loss": gain, "value_loss": miss, "clipped": clipped}
+            new = {name: part.item() for name, part in parts.items()}
+            new |= learner.update(loss, recipe.max_grad_norm)
             count += 1
-            new = {"loss": loss, "policy_loss": gain, "value_loss": miss, "clipped": clipped,
-                   "grad_norm": norm}  # fmt: skip
             for name, value in new.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
+                sums[name] = sums.get(name, 0.0) + value
     return {name: value / count for name, value in sums.items()}
