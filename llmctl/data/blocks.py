@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llmctl.data.kernels import Ids
 from llmctl.errors import InputError
 
-SIZE = 1 << 20
+SIZE = 1 << 18
 """Bytes that are read together; and the rest of the last line."""
 LINES = (".jsonl", ".jsonl.gz", ".ndjson")
 BLANK = np.isin(np.arange(256), list(b" \t\r\n\x0b\x0c"))

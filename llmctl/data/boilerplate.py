@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmctl.data import kernels
 from llmctl.data.folding import encoded
@@ -34,9 +35,11 @@ def phrases(
     values, pointer = kernels.grams(buffer, kernels.shape(WORDS), use)
     short = np.diff(pointer) == 1  # perhaps a row of fewer words, which is no run
     owner = np.repeat(np.arange(len(kept)), np.diff(pointer))
-    single, first = _once_a_row(values[~short[owner]], owner[~short[owner]])
+    least = max(2, len(kept) // 1000)
+    maybe = _often(values, least) & ~short[owner]
+    single, first = _once_a_row(values[maybe], owner[maybe])
     found, at, number = np.unique(single, return_index=True, return_counts=True)
-    many = np.flatnonzero(number > max(2, len(kept) // 1000))
+    many = np.flatnonzero(number > least)
     spread = dict(zip(found[many].tolist(), number[many].tolist(), strict=True))
     told: list[tuple[int, str, int]] = []
     taken = set[int]()
@@ -51,6 +54,14 @@ def phrases(
         if len(told) == count:
             break
     return told
+
+
+def _often(values: Words, least: int) -> NDArray[np.bool_]:
+    """Which values may occur more than `least` times: their lower bits do; few others are left."""
+    bits = len(values).bit_length() + 1
+    lower = (values & np.uint64((1 << bits) - 1)).astype(np.int64)
+    often: NDArray[np.bool_] = np.bincount(lower, minlength=1)[lower] > least
+    return often
 
 
 def _once_a_row(values: Words, owner: Ids) -> tuple[Words, Ids]:

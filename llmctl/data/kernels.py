@@ -373,10 +373,12 @@ def shingle_sets(
     parts = mapped(work, cuts(sizes, GROUP), threads)
     pointer = bounds(np.concatenate([np.empty(0, np.int64), *(counts for _, counts in parts)]))
     flat = np.empty(int(pointer[-1] * (1 + room)), np.uint64)
-    at = 0
-    for values, _ in parts:
-        flat[at : at + len(values)] = values
-        at += len(values)
+    places = bounds(np.array([len(values) for values, _ in parts], np.int64)).tolist()
+
+    def put(part: int) -> None:
+        flat[places[part] : places[part + 1]] = parts[part][0]
+
+    mapped(put, list(range(len(parts))), threads)
     return flat, pointer
 
 

@@ -27,6 +27,8 @@ _BASE, _MULT, _SEED = np.uint64(BASE), np.uint64(MULT), np.uint64(0xCBF29CE48422
 _BAND_SEED = np.uint64(BAND_SEED)
 SHORT = 1 << 16
 """Bytes of a text that is hashed without branches, by tables of this many powers."""
+LANES = 8
+"""Shingles of a text that are permuted together."""
 
 
 @nb.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
@@ -116,46 +118,79 @@ def _join_long(data: Any, classes: Any, codes: Any, ring: Any, out: Any) -> Any:
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _room(n: Any) -> Any:
+    """Where the units of a text are worked on, see `_shingles`."""
+    return (
+        np.empty(SHORT + 1, dtype=np.int64),
+        np.empty(SHORT + 1, dtype=np.uint64),
+        np.empty(SHORT + 1, dtype=np.uint64),
+    ), np.empty(max(n, SHORT + 1), dtype=np.uint64)
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _shingles(text: Any, classes: Any, codes: Any, n: Any, tables: Any, room: Any, out: Any) -> Any:
+    """Shingles of a text; returns (how many, its units)."""
+    work, units = room
+    if text.shape[0] < SHORT:
+        count = _units(text, classes, codes, tables, work, units)
+        return _join(units, count, n, out), count
+    return _join_long(text, classes, codes, units[:n], out)
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _grams(data: Any, offsets: Any, classes: Any, codes: Any, n: int, tables: Any) -> Any:
     """Shingles of all texts one after the other, how many each has, and its units."""
     texts = offsets.shape[0] - 1
     flat = np.empty(data.shape[0] + texts, dtype=np.uint64)
     sizes, counts = np.empty(texts, dtype=np.int64), np.empty(texts, dtype=np.int64)
-    ring, units = np.empty(n, dtype=np.uint64), np.empty(SHORT + 1, dtype=np.uint64)
-    work = (
-        np.empty(SHORT + 1, dtype=np.int64),
-        np.empty(SHORT + 1, dtype=np.uint64),
-        np.empty(SHORT + 1, dtype=np.uint64),
-    )
-    at = 0
+    room, at = _room(n), 0
     for d in range(texts):
-        text, out = data[offsets[d] : offsets[d + 1]], flat[at:]
-        if text.shape[0] < SHORT:
-            counts[d] = _units(text, classes, codes, tables, work, units)
-            sizes[d] = _join(units, counts[d], n, out)
-        else:
-            sizes[d], counts[d] = _join_long(text, classes, codes, ring, out)
+        text = data[offsets[d] : offsets[d + 1]]
+        sizes[d], counts[d] = _shingles(text, classes, codes, n, tables, room, flat[at:])
         at += sizes[d]
     return flat[:at], sizes, counts
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _lowest(flat: Any, sizes: Any, a: Any, b: Any) -> Any:
-    """The least value of each permutation of the upper halves of each text's shingles."""
-    signature = np.empty((sizes.shape[0], a.shape[0]), dtype=np.uint32)
-    high = np.empty(flat.shape[0], dtype=np.uint32)
-    for s in range(flat.shape[0]):
-        high[s] = nb.uint32(flat[s] >> U(32))
-    at = 0
-    for d in range(sizes.shape[0]):
-        part = high[at : at + sizes[d]]  # counted from 0, so that the loop below is vectorised
+def _lowest(shingles: Any, a: Any, b: Any, high: Any, signature: Any) -> Any:
+    """The least value of each permutation of the upper halves of a text's shingles.
+
+    The inner loop is unrolled, the one around it is vectorised: no rest and no sum over lanes for
+    each permutation, which would cost more than the work in a text of usual length.
+    """
+    size = shingles.shape[0]
+    for s in range(size):
+        high[s] = nb.uint32(shingles[s] >> U(32))
+    high[size : size + LANES] = high[0]  # what is there twice changes no minimum
+    signature[:] = nb.uint32(0xFFFFFFFF)
+    for s in range(0, size, LANES):
+        part = high[s : s + LANES]
         for p in range(a.shape[0]):
-            multiplier, offset, low = a[p], b[p], nb.uint32(0xFFFFFFFF)
-            for s in range(part.shape[0]):
-                low = min(low, nb.uint32(multiplier * part[s] + offset))
-            signature[d, p] = low
-        at += sizes[d]
-    return signature
+            multiplier, offset, low = a[p], b[p], signature[p]
+            for k in range(LANES):
+                low = min(low, nb.uint32(multiplier * part[k] + offset))
+            signature[p] = low
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _signatures(
+    data: Any, offsets: Any, classes: Any, codes: Any, n: int, tables: Any, a: Any, b: Any
+) -> Any:
+    """Signatures of all texts, and the units of each."""
+    texts = offsets.shape[0] - 1
+    signature = np.empty((texts, a.shape[0]), dtype=np.uint32)
+    counts = np.empty(texts, dtype=np.int64)
+    longest = 0
+    for d in range(texts):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    out = np.empty(longest + 1, dtype=np.uint64)
+    high = np.empty(longest + 1 + LANES, dtype=np.uint32)
+    room = _room(n)
+    for d in range(texts):
+        text = data[offsets[d] : offsets[d + 1]]
+        size, counts[d] = _shingles(text, classes, codes, n, tables, room, out)
+        _lowest(out[:size], a, b, high, signature[d])
+    return signature, counts
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -177,8 +212,8 @@ def _letters(data: Any, offsets: Any, table: Any) -> Any:
     out = np.empty(offsets.shape[0] - 1, dtype=np.uint64)
     for d in range(out.shape[0]):
         total = U(0)
-        for i in range(offsets[d], offsets[d + 1]):
-            total += table[data[i]]
+        for byte in data[offsets[d] : offsets[d + 1]]:
+            total += table[byte]
         out[d] = total
     return out
 
@@ -221,23 +256,23 @@ def _fixed(data: Bytes) -> Bytes:
     return view
 
 
-def _all(data: Bytes, offsets: Ids, form: Shape) -> Any:
+def _given(data: Bytes, offsets: Ids, form: Shape) -> Any:
     codes = np.where(form.classes != 0, form.codes, 0).astype(np.uint8)
-    return _grams(_fixed(data), offsets, form.classes, codes, form.n, _tables(form))
+    return _fixed(data), offsets, form.classes, codes, form.n, _tables(form)
 
 
 def _sign(data: Bytes, offsets: Ids, form: Shape, a: Any, b: Any) -> tuple[Any, Ids]:
-    flat, sizes, counts = _all(data, offsets, form)
-    return _lowest(flat, sizes, a, b), counts
+    signature, counts = _signatures(*_given(data, offsets, form), a, b)
+    return signature, counts
 
 
 def _sets(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
-    flat, sizes, _ = _all(data, offsets, form)
+    flat, sizes, _ = _grams(*_given(data, offsets, form))
     return set_of_each(flat, sizes)
 
 
 def _ordered(data: Bytes, offsets: Ids, form: Shape) -> tuple[Words, Ids]:
-    flat, sizes, _ = _all(data, offsets, form)
+    flat, sizes, _ = _grams(*_given(data, offsets, form))
     return flat >> SET_SHIFT, sizes
 
 
