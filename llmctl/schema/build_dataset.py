@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -47,6 +47,8 @@ ASKING = ("engine", "engines", "strong", "judge")
 
 class BuildDatasetRecipe(Recipe):
     """Documents, chunks or rows in, training data with its source spans out."""
+
+    impl: ClassVar[int] = 2
 
     stage: Literal["build-dataset"] = Field(description="Names the stage.")
     source: Path | list[Path] = Field(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llmctl.data.filters.arithmetic import value
 from llmctl.data.filters.base import Filter
 from llmctl.data.filters.repetition import shares
+from llmctl.records import Message, answer, example, pair
 
 PROSE = (
     "The pump moves warm water through every room of the house. At night a timer closes the "
@@ -21,9 +22,9 @@ PROSE = (
 )
 
 
-def verdict(kind: str, answer: str, question: str = "How?", **keys: Any) -> str | None:
+def verdict(kind: str, said: str, question: str = "How?", **keys: Any) -> str | None:
     judge = Filter.model_validate({"kind": kind, **keys}).start()
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": said}]
     return judge({"id": "r", "messages": turns, "meta": {}})
 
 
@@ -81,6 +82,52 @@ def test_keywords_are_whole_words_in_the_part_that_is_named() -> None:
     assert verdict("keywords", "A class.", words=["ass"]) is None
     assert verdict("keywords", "yes", question="C++?", words=["c++"]) == "has 'C++'"
     assert verdict("keywords", "yes", question="C++?", words=["c++"], within="answer") is None
+
+
+def leaving(kind: str, *rows: dict[str, Any], **keys: Any) -> list[int]:
+    """The places of the rows that leave."""
+    judge = Filter.model_validate({"kind": kind, **keys}).start()
+    return [place for place, row in enumerate(rows) if judge(row) is not None]
+
+
+def talk(*contents: str, system: str = "") -> dict[str, Any]:
+    """A conversation, user and assistant in turn, with the id that its content gives."""
+    turns = [Message(role=("user", "assistant")[n % 2], content=c) for n, c in enumerate(contents)]
+    head = [Message(role="system", content=system)] if system else []
+    return {**example([*head, *turns], {"uri": "u"})}
+
+
+def test_a_row_that_is_read_again_leaves() -> None:
+    rows = [talk(f"How does part {n} work?", "By hand.") for n in range(6)]
+    for by in ("question", "both"):
+        assert leaving("duplicate", *rows * 3, by=by) == list(range(6, 18))
+    pairs = [
+        {**pair([Message(role="user", content=f"q{n}")], answer("a"), answer("b"), {"uri": "u"})}
+        for n in (1, 2, 1)
+    ]
+    assert leaving("duplicate", *pairs) == [2]
+    texts = [{"id": "same", "text": text, "meta": {}} for text in ("Warm.", "Cold.", "warm")]
+    assert leaving("duplicate", *texts) == [2]
+
+
+def test_a_question_is_all_that_was_said_before_the_answer() -> None:
+    talks = [talk(f"What is {word}?", f"A {word}.", "Why is that?", "So.") for word in "abcdef"]
+    assert leaving("duplicate", *talks) == []
+    again = talk("what is B", "a b", "why is that", "Another answer.")
+    assert leaving("duplicate", *talks, again) == [6]
+    assert leaving("duplicate", *talks, again, by="both") == []
+    persons = [
+        talk("Who are you?", "Me.", system=name) for name in ("You are Ann.", "You are Bob.")
+    ]
+    assert leaving("duplicate", *persons) == []
+
+
+def test_signs_and_other_scripts_make_questions_different() -> None:
+    asked = ["What is C++?", "What is C#?", "What is C?", "What is 2 + 2?", "What is 2 * 2?",
+             "What is 2 / 2?", "कि", "की", "?", "!", "👍", "👎"]  # fmt: skip
+    assert leaving("duplicate", *(talk(each, "It is.") for each in asked)) == []
+    same = ["Don’t you?", "don't  you", "(Don't) you..."]
+    assert leaving("duplicate", *(talk(each, "It is.") for each in same)) == [1, 2]
 
 
 def test_personal_data_is_not_repeated_in_the_detail() -> None:

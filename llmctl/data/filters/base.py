@@ -44,6 +44,17 @@ def question_of(row: Mapping[str, Any]) -> str:
     return next((m["content"] for m in reversed(turns) if m["role"] == "user"), "")
 
 
+def context_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(role, content) of every turn before the last answer; raw text is its own context."""
+    if form_of(row) == "texts":
+        return [("", row["text"])]
+    turns = row.get("prompt") or row["messages"]
+    if "prompt" not in row:
+        answered = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
+        turns = turns[: answered[-1]] if answered else turns
+    return [(turn["role"], turn["content"]) for turn in turns]
+
+
 def answers_of(row: Mapping[str, Any]) -> list[str]:
     """The assistant's turns; of a pair, both sides; of raw text, the text itself."""
     form = form_of(row)

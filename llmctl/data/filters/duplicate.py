@@ -1,4 +1,4 @@
-"""Questions that were asked before, apart from case, spaces and punctuation."""
+"""Rows that were there before, apart from case, spaces and the marks of sentences."""
 
 from __future__ import annotations
 
@@ -8,22 +8,34 @@ from typing import Any
 
 from pydantic import Field
 
-from llmctl.data.filters.base import Filter, Verdict, Within, parts_of
+from llmctl.data.filters.base import Filter, Verdict, Within, answers_of, context_of
+
+MARKS = re.compile(r"[\s.,;:!?\"'()\[\]…“”„‘’«»¿¡。，、！？：；「」]+")
+"""What does not count; signs such as + and # do: C++ is not C#."""
 
 
 class DuplicateFilter(Filter):
-    """The first of equal rows stays."""
+    """The first of equal rows stays; the question of a conversation is all that was said before."""
 
     by: Within = Field("question", description="What has to be equal.")
 
     def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
         """See Filter."""
-        seen: dict[str, str] = {}
+        seen: dict[tuple[str, ...], str] = {}
 
         def judge(row: Mapping[str, Any]) -> Verdict:
-            parts = parts_of(row, self.by)
-            key = "\0".join(" ".join(re.findall(r"\w+", part.casefold())) for part in parts)
-            twin = seen.setdefault(key, row["id"])
-            return None if twin == row["id"] else f"as {twin}"
+            key = self._key(row)
+            # equal rows have equal ids: only being seen before tells a copy
+            if key in seen:
+                return f"as {seen[key]}"
+            seen[key] = str(row["id"])
+            return None
 
         return judge
+
+    def _key(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """What makes the row a copy of another one."""
+        parts = answers_of(row) if self.by != "question" else []
+        if self.by != "answer":
+            parts = [part for turn in context_of(row) for part in turn] + parts
+        return tuple(MARKS.sub(" ", part.casefold()).strip() or part for part in parts)
