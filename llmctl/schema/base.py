@@ -194,8 +194,7 @@ def _lines(error: ValidationError, cls: type[Recipe], layer: Layer, path: Path) 
     problems = error.errors(include_url=False)
     meant: set[Loc] = set()
     lines: list[tuple[Loc, str, str]] = []
-    for each in problems:
-        loc = _real(each["loc"], layer.data)
+    for loc, each in _mistakes(problems, layer.data):
         where = str(layer.place(loc) or path)
         if each["type"] == "missing" and loc and loc[-1] != each["loc"][-1]:
             loc = (*loc, each["loc"][-1])  # of a backend that is given by its kind alone
@@ -214,37 +213,92 @@ def _lines(error: ValidationError, cls: type[Recipe], layer: Layer, path: Path) 
             else:
                 lines.append((loc, each["type"], f"{where}: {_dotted(loc)}: {each['msg']}"))
         else:
-            lines.append((loc, each["type"], f"{where}: {_dotted(loc)}{_message(each)}"))
+            if each["type"] == "value_error":
+                where = str(layer.places.get((*loc, *_named(each["msg"]))) or where)
+            name = _dotted(loc) if loc or each["type"] == "missing" else ""
+            lines.append((loc, each["type"], f"{where}: {name}{_message(each, bool(loc))}"))
     for loc, kind, line in lines:
         if not (kind == "missing" and loc in meant):
             yield line
 
 
-def _message(each: Any) -> str:
+def _mistakes(problems: list[Any], data: Any) -> Iterator[tuple[Loc, Any]]:
+    """(place in the data, problem); what a value lacks for each form of its key is one problem.
+
+    Pydantic tells it for each member of a union: the member that looked deepest is the one that
+    was meant, and members that looked equally deep are joined by `or`.
+    """
+    found = [(_real(each, data), each) for each in problems]
+    said: set[Loc] = set()
+    for loc, each in found:
+        if each["type"] in _FORMS:
+            if loc in said or any(len(at) > len(loc) and at[: len(loc)] == loc for at, _ in found):
+                continue
+            said.add(loc)
+            here = [other for at, other in found if at == loc and other["type"] in _FORMS]
+            if each["type"] != "literal_error" or len(here) > 1:
+                forms = dict.fromkeys(_form(other) for other in here)
+                each = {**each, "msg": f"{' or '.join(forms)} is needed"}
+        yield loc, each
+
+
+_FORMS = {
+    "path_type": "a path",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "string_type": "a text",
+    "literal_error": "one of some words",
+}
+"""Mistakes about what a value is at all, in words."""
+
+
+def _form(each: Any) -> str:
+    return str(each.get("ctx", {}).get("expected") or _FORMS[each["type"]])
+
+
+def _named(message: str) -> Loc:
+    """The key that a message about several keys begins with: that is where to look."""
+    found = re.match(r"Value error, `?([a-z_]+(?:\.\w+)*)`?[ :]", message)
+    return tuple(int(p) if p.isdigit() else p for p in found[1].split(".")) if found else ()
+
+
+def _message(each: Any, named: bool) -> str:
     message = each["msg"].removeprefix("Value error, ")
     if each["type"] == "missing":
         return " is missing"
     given = each.get("input")
-    if isinstance(given, str | int | float | bool) and not each["type"].startswith("backend"):
-        message += f", found {given!r}" if isinstance(given, str) else f", found {given}"
+    short = isinstance(given, str | int | float | bool)
+    if each["type"] in _FORMS or (short and not each["type"].startswith("backend")):
+        message += f", found {_shown(given)}"
     if each["type"] == "literal_error" and isinstance(given, str):
         near = nearest(given, re.findall("'([^']*)'", each["ctx"]["expected"]))
         message += f", did you mean '{near}'?" if near else ""
-    return f": {message[0].lower()}{message[1:]}" if each["loc"] else f": {message}"
+    return f": {message[0].lower()}{message[1:]}" if named else message
+
+
+def _shown(given: Any) -> str:
+    """A value as the recipe has it, in a word where it is long."""
+    what = {type(None): "nothing", list: "a list", dict: "a mapping"}.get(type(given))
+    if isinstance(given, bool):
+        return str(given).lower()
+    return what or (repr(given) if isinstance(given, str) else str(given))
 
 
 def _dotted(loc: Loc) -> str:
     return ".".join(map(str, loc)) or "recipe"
 
 
-def _real(loc: Loc, data: Any) -> Loc:
+def _real(each: Any, data: Any) -> Loc:
     """The part of pydantic's location that exists in the data (it also names union members)."""
+    loc = each["loc"]
     real: list[str | int] = []
     for index, part in enumerate(loc):
         if isinstance(data, dict):
             if part in data:
                 data = data[part]
-            elif index < len(loc) - 1:
+            elif index < len(loc) - 1 or each["type"] != "missing":
                 continue
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]

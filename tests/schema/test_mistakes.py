@@ -1,0 +1,50 @@
+"""A mistake in a recipe is one line: the place that is wrong, what is needed, what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmctl.errors import RecipeError
+from llmctl.schema.base import load
+
+SFT = "stage: sft\nout: out\nmodel: m\n"
+MISTAKES = {
+    "stage: dedup\nout:\ndata: {a: 1}\n": [
+        "2:1: out: a path is needed, found nothing",
+        "3:1: data: a path or a list is needed, found a mapping",
+    ],
+    "stage: dedup\nout: out\ndata: true\n": ["3:1: data: a path or a list is needed, found true"],
+    "stage: dedup\nout: out\ndata: [rows.jsonl, 4]\nmethods: {kind: exact}\n": [
+        "3:20: data.1: a path is needed, found 4",
+        "4:1: methods: a list is needed, found a mapping",
+    ],
+    "stage: dedup\nout: 2026-01-01\ndata: a\n": ["2:1: out: a path is needed, found 2026-01-01"],
+    "stage: dedup\nout: out\ndata: a\nmethods: [exact, exact]\n": [
+        "4:1: methods: each kind may be there once"
+    ],
+    SFT + "data: {train: a}\nlora: {target_modules: 7}\n": [
+        "5:8: lora.target_modules: 'all-linear' or a list is needed, found 7"
+    ],
+    SFT + "data: {train: a}\nlora: {target_modules: [q, 7]}\n": [
+        "5:28: lora.target_modules.1: a text is needed, found 7"
+    ],
+    SFT + "data: a\npatience: 3\n": ["4:1: data: a mapping is needed, found 'a'"],
+    SFT + "patience: 3\ndata: {train: a}\n": [
+        "4:1: patience goes by the held-out loss on the way; set eval_every"
+    ],
+    SFT + "data: {train: a}\nprecision: fp8\n": [
+        "5:1: precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', found 'fp8'"
+    ],
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_one_line_for_each_mistake(tmp_path: Path, text: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load(None, recipe)
+    found = [line.removeprefix(f"{recipe}:") for line in str(caught.value).splitlines()]
+    assert sorted(found) == MISTAKES[text]
