@@ -76,7 +76,8 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except UnicodeDecodeError:
             raise InputError(f"{path}:{number}: not UTF-8 text") from None
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}:{number}: not valid JSON: {error}") from None
+            fault = tables.json_fault(error)
+            raise InputError(f"{path}:{number}: not valid JSON: {fault}") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}: is a {type(row).__name__}, a row is an object")
         if b"\\ud" in line or b"\\uD" in line:
@@ -116,6 +117,8 @@ def find(ref: Path | str, split: str = "train") -> Path:
     ref = Path(ref)
     if ref.is_file():
         return ref
+    if ref.exists() and not ref.is_dir():
+        raise InputError(f"{ref}: is a pipe or a device, rows are read from files")
     names = [f"{split}{suffix}" for suffix in FORMATS]
     if split == "train":
         names += [f"kept{suffix}" for suffix in FORMATS]

@@ -17,6 +17,14 @@ LONGEST_CELL = 1 << 27
 """Characters; csv's own limit of 128 Ki is below what long answers have."""
 
 
+def json_fault(error: ValueError | RecursionError) -> str:
+    """What is wrong in JSON and in which column; the line is told by whoever counts lines."""
+    if isinstance(error, json.JSONDecodeError):
+        place = min(error.pos, len(error.doc.rstrip()))  # not beyond the line's end
+        return f"{error.msg} (column {place - error.doc.rfind(chr(10), 0, place)})"
+    return str(error)
+
+
 def read_array(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line where it begins, object) of a file that is one JSON list of objects."""
     decoder = json.JSONDecoder()
@@ -32,7 +40,7 @@ def read_array(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             row, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             place = getattr(error, "lineno", line)
-            raise InputError(f"{path}:{place}: not valid JSON: {error}") from None
+            raise InputError(f"{path}:{place}: not valid JSON: {json_fault(error)}") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{line}: is a {type(row).__name__}, a row is an object")
         yield line, row

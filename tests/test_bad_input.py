@@ -94,7 +94,7 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "out is this folder": (["dedup", DEDUP, "--out", "."], "'.' names no new folder"),
     "out is in a file": (["dedup", DEDUP, "--out", "rows.jsonl/x"], "Not a directory|File exists"),
     "out is too long": (["dedup", DEDUP, "--out", "x" * 300], "File name too long"),
-    "binary document": (["ingest", INGEST, "--set", "source=binary"], r"1 document.*\(1 binary\)"),
+    "binary document": (["ingest", INGEST, "--set", "source=binary"], r"1 document.*\(1 binary\)$"),
     "latin document": (["ingest", INGEST, "--set", "source=latin"], r"1 document.*\(1 not_utf8\)"),
     "a bad document, and on_error: fail": (
         ["ingest", INGEST, "--set", "source=latin", "--set", "on_error=fail"],
@@ -105,7 +105,15 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
         ["build-dataset", DATASET, "--set", "source=list.jsonl"],
         r"list.jsonl:1: is a list, a row is an object",
     ),
-    "broken rows": (["dedup", DEDUP, "--set", "data=broken.jsonl"], r"broken.jsonl:2: not valid"),
+    "broken rows": (
+        ["dedup", DEDUP, "--set", "data=broken.jsonl"],
+        r"broken.jsonl:2: not valid JSON: Expecting value \(column 9\)$",
+    ),
+    "broken rows elsewhere": (
+        ["build-dataset", DATASET, "--set", "source=broken.jsonl"],
+        r"broken.jsonl:2: not valid JSON: Expecting value \(column 9\)$",
+    ),
+    "a device for rows": (["dedup", DEDUP, "--set", "data=/dev/null"], "a pipe or a device"),
     "deep rows": (["dedup", DEDUP, "--set", "data=deep.jsonl"], r"deep.jsonl:1: not valid JSON"),
     "half a character": (
         ["build-dataset", DATASET, "--set", "source=half.jsonl"],

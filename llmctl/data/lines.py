@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from llmctl import digest, rows
+from llmctl import digest, rows, tables
 from llmctl.data import reading
 from llmctl.errors import InputError
 
@@ -57,7 +57,7 @@ def row_of(line: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise InputError(f"{where}: not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not valid JSON: {error}") from None
+        raise InputError(f"{where}: not valid JSON: {tables.json_fault(error)}") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: is a {type(row).__name__}, a row is an object")
     return row

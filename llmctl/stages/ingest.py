@@ -65,9 +65,8 @@ def _count(recipe: IngestRecipe, artifact: Artifact) -> None:
     if not documents:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
         what = f"none of its {dropped} documents can be used ({reasons})" if dropped else ""
-        raise EmptyError(
-            f"{recipe.source.label()}: {what or 'holds no documents'}; {_wanted(recipe)}"
-        )
+        taken = "" if dropped and not artifact.dropped["no_reader"] else f"; {_wanted(recipe)}"
+        raise EmptyError(f"{recipe.source.label()}: {what or 'holds no documents'}{taken}")
     if not chunks:
         raise EmptyError(f"{recipe.source.label()}: no text is left to cut; check `cleaners`")
     if not parents:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from llmctl.data.formats.base import Format, example_of, pair_of, rest, text, turn
 from llmctl.errors import InputError
+from llmctl.tables import json_fault
 
 ROLE_OF = {
     "human": "user",
@@ -122,4 +123,4 @@ def _json(value: str, where: str) -> Any:
     try:
         return json.loads(value)
     except ValueError as error:
-        raise InputError(f"{where}: not valid JSON: {error}") from None
+        raise InputError(f"{where}: not valid JSON: {json_fault(error)}") from None
