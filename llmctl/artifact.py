@@ -241,8 +241,8 @@ def locked(out: Path, where: str) -> Iterator[None]:
         yield
 
 
-def check_out(out: Path, where: str) -> None:
-    """Refuse to replace what llmctl did not make."""
+def check_out(out: Path, where: str, stage: str, inputs: Mapping[str, Path | str]) -> None:
+    """Refuse to replace what llmctl or this stage did not make, or what the run reads."""
     if out.name in ("", "..") or "\0" in str(out):
         raise RecipeError(
             f"{where}: out: {str(out)!r} names no new folder; give one, such as build/out"
@@ -256,6 +256,33 @@ def check_out(out: Path, where: str) -> None:
             )
     except OSError as error:
         raise RecipeError(f"{where}: out: {out} cannot be used: {error.strerror}") from None
+    place = out.resolve()
+    for key, ref in inputs.items():
+        path = Path(ref).resolve()
+        if not path.exists():
+            continue
+        if place in (path, *path.parents):
+            raise RecipeError(
+                f"{where}: out: {out} has what `{key}` reads, and would be replaced by what is "
+                f"made of it; give another folder"
+            )
+        if path in place.parents:
+            raise RecipeError(
+                f"{where}: out: {out} lies in {ref}, which `{key}` reads: the next run would read "
+                f"its own result; give a folder beside it"
+            )
+    before = read_manifest(out)
+    if before is not None and before["stage"] != stage:
+        raise RecipeError(
+            f"{where}: out: {out} is an artifact of `{before['stage']}`, which `{stage}` would "
+            f"replace; give another folder, or delete that one first"
+        )
+    around = owner_of(place.parent)
+    if around is not None:
+        raise RecipeError(
+            f"{where}: out: {out} lies in the artifact {around[0]}, which is replaced as a whole; "
+            f"give a folder beside it"
+        )
 
 
 @contextmanager

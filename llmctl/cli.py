@@ -119,6 +119,13 @@ Sweep = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 
 
+UNUSABLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG,
+)  # fmt: skip
+"""Errors of a path that the user gave: it is a folder, in a file, or may not be written."""
+
+
 @contextmanager
 def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False) -> Iterator[None]:
     """Turn every error into one line on stderr and its exit code."""
@@ -144,9 +151,12 @@ def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             ui.error(f"{error.filename or 'stdout'}: {error.strerror}")
             _leave(1)
+        if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
+            ui.error(f"{error.filename}: cannot be used here: {error.strerror}")
+            _leave(2)
         what = " ".join(str(error).split())[:300]
         ui.error(
             f"unexpected {type(error).__name__}: {what} "

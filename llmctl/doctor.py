@@ -18,6 +18,8 @@ from llmctl.errors import install_hint
 from llmctl.runner import device_class
 
 DISTRIBUTION = "llmctl-toolkit"
+SHOWN = 5
+"""Packages that an extra lacks and that are named; --json has all."""
 
 
 def extras() -> dict[str, dict[str, str | None]]:
@@ -87,7 +89,8 @@ def show(as_json: bool) -> int:
     rows += [["tool", name, path or "not found"] for name, path in known["tools"].items()]
     for extra, packages in sorted(known["extras"].items()):
         lacking = [name for name, found in packages.items() if found is None]
-        hint = f"lacks {', '.join(lacking)}: {install_hint(extra)}" if lacking else "ok"
+        names = [*lacking[:SHOWN], *([f"{len(lacking) - SHOWN} more"] if lacking[SHOWN:] else [])]
+        hint = f"lacks {', '.join(names)}: {install_hint(extra)}" if lacking else "ok"
         rows.append(["extra", extra, hint])
     for line in ui.table_lines("", ["what", "found", "remark"], rows):
         ui.result(line)

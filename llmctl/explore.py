@@ -12,6 +12,7 @@ from llmctl.errors import InputError, RecipeError
 from llmctl.exploration import page
 from llmctl.exploration.profile import Profile, figures, profile
 from llmctl.exploration.views import View, parts, views
+from llmctl.runner import require
 
 if TYPE_CHECKING:
     from llmctl.rag.embedders.base import Embedder
@@ -71,6 +72,8 @@ def embedder_of(kind: str | None) -> Embedder | None:
     from llmctl.rag.embedders.base import Embedder
 
     try:
-        return Embedder.of(kind)
+        found = Embedder.of(kind)
     except (ValidationError, ValueError) as error:
         raise RecipeError(f"--embedder {kind}: {error}") from None
+    require(f"--embedder {kind}", found.needs)
+    return found

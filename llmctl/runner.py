@@ -83,16 +83,23 @@ def versions(needs: dict[str, str]) -> tuple[dict[str, str], list[str]]:
     return found, missing
 
 
+def require(what: str, needs: dict[str, str]) -> None:
+    """Refuse to begin what needs packages that are not installed; needs: package -> extra."""
+    missing = versions(needs)[1]
+    if missing:
+        extras = ",".join(sorted({needs[name] for name in missing} - {""}))
+        raise MissingError(f"{what} needs {', '.join(missing)}: {install_hint(extras)}")
+
+
 def plan(stage: str | None, path: Path, options: Options, *, fetch: bool = False) -> Plan:
     """Check the recipe, digest the inputs, and compare with what is in `out`."""
     loaded = load(stage, path, options.sets, options.out)
     recipe = loaded.recipe
-    artifacts.check_out(recipe.out, str(loaded.place("out")))
+    artifacts.check_out(recipe.out, str(loaded.place("out")), recipe.stage, recipe.inputs())
     needs = recipe.all_needs()
+    if fetch:
+        require(recipe.stage, needs)
     packages, missing = versions(needs)
-    if missing and fetch:
-        extras = ",".join(sorted({needs[name] for name in missing} - {""}))
-        raise MissingError(f"{recipe.stage} needs {', '.join(missing)}: {install_hint(extras)}")
     inputs = {
         key: artifacts.find_input(key, ref, str(loaded.place(key)), fetch=fetch)
         for key, ref in recipe.inputs().items()
@@ -172,7 +179,7 @@ def run(stage: str | None, path: Path, options: Options) -> dict[str, Any]:
         go_offline()
     loaded = load(stage, path, options.sets, options.out)
     out, where = loaded.recipe.out, str(loaded.place("out"))
-    artifacts.check_out(out, where)
+    artifacts.check_out(out, where, loaded.recipe.stage, loaded.recipe.inputs())
     with artifacts.locked(out, where):
         planned = plan(stage, path, options, fetch=True)
         if not planned.up_to_date and artifacts.publish_finished(out, planned.key):
@@ -197,7 +204,7 @@ def follow(path: Path, options: Options) -> tuple[dict[str, Any], int]:
             f"found '{loaded.recipe.source.kind}'"
         )
     out, where = loaded.recipe.out, str(loaded.place("out"))
-    artifacts.check_out(out, where)
+    artifacts.check_out(out, where, loaded.recipe.stage, loaded.recipe.inputs())
     with artifacts.locked(out, where):
         first = plan("ingest", path, options, fetch=True)
 

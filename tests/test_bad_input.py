@@ -29,6 +29,7 @@ DEDUP = ROOT / "recipes" / "dedup" / "smoke.yaml"
 INGEST = ROOT / "recipes" / "ingest" / "smoke.yaml"
 DATASET = ROOT / "recipes" / "build-dataset" / "smoke.yaml"
 SFT = ROOT / "recipes" / "sft" / "smoke.yaml"
+PAIRS = ROOT / "recipes" / "samples" / "pairs.jsonl"
 GOOD = '{"id": "a", "text": "The pump is cleaned twice a year."}\n'
 SECTIONS = "builders=[sections]"
 
@@ -66,6 +67,8 @@ def place(tmp_path: Path, finished: Path) -> Path:
         "extends-list.yaml": "extends: list.yaml\n",
         "extends-latin.yaml": "extends: latin.yaml\n",
         "deep.yaml": recipe + "text: " + "[" * 3000 + "]" * 3000 + "\n",
+        "queue.jsonl": '{"id": "a", "prompt": [{"role": "user", "content": "?"}], "answers": '
+        '[{"content": "yes"}, {"content": "no"}]}\n',
         "binary/a.md": b"\x7fELF\0\0\0\1" * 40,
         "latin/a.md": b"# Caf\xe9\n\nClosed on Mondays.\n",
         "unknown/a.xyz": "nobody reads this",
@@ -94,6 +97,20 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "out is this folder": (["dedup", DEDUP, "--out", "."], "'.' names no new folder"),
     "out is in a file": (["dedup", DEDUP, "--out", "rows.jsonl/x"], "Not a directory|File exists"),
     "out is too long": (["dedup", DEDUP, "--out", "x" * 300], "File name too long"),
+    "out is what is read": (["dedup", DEDUP, "--set", "data=out"], "out has what `data` reads"),
+    "out holds what is read": (["dedup", DEDUP, "--set", "data=out/kept.jsonl"], "out has what"),
+    "out is in what is read": (
+        ["ingest", INGEST, "--set", "source=latin", "--out", "latin/build/out"],
+        "lies in latin, which `source` reads",
+    ),
+    "out of another stage": (
+        ["build-dataset", DATASET, "--out", "out"],
+        "out is an artifact of `dedup`, which `build-dataset` would replace",
+    ),
+    "out is in an artifact": (
+        ["dedup", DEDUP, "--out", "out/more"],
+        r"lies in the artifact .*out,",
+    ),
     "binary document": (["ingest", INGEST, "--set", "source=binary"], r"1 document.*\(1 binary\)$"),
     "latin document": (["ingest", INGEST, "--set", "source=latin"], r"1 document.*\(1 not_utf8\)"),
     "a bad document, and on_error: fail": (
@@ -131,12 +148,22 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "extends latin": (["dedup", "extends-latin.yaml"], r"latin.yaml:4: not UTF-8 text"),
     "deep recipe": (["dedup", "deep.yaml"], r"deep.yaml: is nested too deeply"),
     "value that is no YAML": (["dedup", "good.yaml", "--set", "text=[a"], "not valid YAML"),
+    "page in a file": (["explore", "rows.jsonl", "--out", "rows.jsonl/x.html"], "cannot be used"),
+    "page that is a folder": (["explore", "rows.jsonl", "--out", "empty"], "empty: cannot be used"),
+    "votes in a file": (
+        ["build-dataset", "annotate", "queue.jsonl", "--votes", "rows.jsonl/v.jsonl"],
+        "rows.jsonl: cannot be used",
+    ),
+    "votes on pairs": (
+        ["build-dataset", "annotate", PAIRS],
+        "the rows are pairs .*, needed are several answers to one prompt",
+    ),
     "copy to a file": (["recipes", "copy", "dedup/smoke", "rows.jsonl/x"], "cannot be written"),
     "project in a file": (["init", "rows.jsonl"], "cannot be written"),
 }
 NEEDS = {"ingest": ["chromadb", "sentence_transformers"], "sft": ["trl", "peft"]}
 """Without them the stage ends with 3 before it looks at its input."""
-NO_STAGE = ("search", "recipes", "init")
+NO_STAGE = ("search", "recipes", "init", "explore")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -163,8 +190,9 @@ def test_bad_input_is_one_line_and_nothing_is_lost(llmctl: Run, place: Path, nam
     for package in NEEDS.get(str(arguments[0]), ["pyarrow"] if "parquet" in name else []):
         if find_spec(package) is None:
             pytest.skip(f"needs {package}")
-    if arguments[0] not in NO_STAGE:
-        arguments = [*arguments, "-q", *(() if "--out" in arguments else ("--out", "out"))]
+    if arguments[0] not in NO_STAGE and "annotate" not in arguments:
+        out = "out" if arguments[0] == "dedup" else "beside"
+        arguments = [*arguments, "-q", *(() if "--out" in arguments else ("--out", out))]
     before = contents(place)
     refused(llmctl(*arguments, cwd=place, timeout=60), 2, says)
     assert contents(place) == before

@@ -169,6 +169,7 @@ def _wanted(kind: str, form: str, forms: Sequence[str]) -> str:
         "pairs": "pairs of a better and a worse answer",
         "texts": "raw texts",
         "labelled": "answers labelled as good or bad",
+        "candidates": "several answers to one prompt",
     }
     return (
         f"the rows are {what[form]} ({kind}), "

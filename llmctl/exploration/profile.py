@@ -177,11 +177,13 @@ def counts(texts: list[str], tokenizer: str | None) -> list[int]:
     """Tokens, or words at spaces, of each text."""
     if tokenizer is None:
         return [len(text.split()) for text in texts]
+    from llmctl.rag.tokens import tokenizer_of
+
     try:
-        from llmctl.rag.tokens import tokenizer_of
-    except ImportError:
+        found = tokenizer_of(tokenizer)
+    except ModuleNotFoundError:
         raise MissingError(f"counting tokens needs tokenizers: {install_hint('rag')}") from None
-    made = tokenizer_of(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
+    made = found.encode_batch_fast(texts, add_special_tokens=False)
     return [len(each) for each in made]
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from llmctl import artifact as artifacts
 from llmctl import ui
-from llmctl.errors import InputError, MissingError, install_hint
+from llmctl.errors import InputError
 from llmctl.rag import filters, identity, keywords, passages
 from llmctl.rag.embedders.base import Embedder
 from llmctl.rag.ranking import Ranked, Ranking
 from llmctl.rag.rowfile import RowFile
 from llmctl.rag.stores.base import Store
+from llmctl.runner import require
 from llmctl.schema.retrieve import Retrieve
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Retriever:
         for engine, session in self._sessions:
             if engine == part.engine:
                 return session
-        _installed(part.engine.needs)
+        require("search", part.engine.needs)
         session = self._stack.enter_context(part.engine.open())
         self._sessions.append((part.engine, session))
         return session
@@ -276,7 +277,7 @@ def opened(folder: Path) -> Iterator[Retriever]:
     manifest = checked(folder)
     recipe = manifest["recipe"]
     embedder, store = Embedder.of(recipe["embedder"]), Store.of(recipe["store"])
-    _installed(embedder.needs | store.needs)
+    require("search", embedder.needs | store.needs)
     with ExitStack() as stack:
         dimensions = manifest["metrics"]["dimensions"]
         late = cast("Live", LateEmbedder(embedder, folder, dimensions, stack))
@@ -304,13 +305,3 @@ def checked(folder: Path) -> dict[str, Any]:
                 f"now is {now.digest[:12]}; run `llmctl ingest` again"
             )
     return manifest
-
-
-def _installed(needs: dict[str, str]) -> None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    for name, extra in needs.items():
-        try:
-            version(name)
-        except PackageNotFoundError:
-            raise MissingError(f"search needs {name}: {install_hint(extra)}") from None

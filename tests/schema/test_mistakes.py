@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.errors import RecipeError
+from llmctl.errors import MissingError, RecipeError
+from llmctl.runner import require
 from llmctl.schema.base import load
 
 SFT = "stage: sft\nout: out\nmodel: m\n"
@@ -34,8 +35,8 @@ MISTAKES = {
     SFT + "patience: 3\ndata: {train: a}\n": [
         "4:1: patience goes by the held-out loss on the way; set eval_every"
     ],
-    SFT + "data: {train: a}\nprecision: fp8\n": [
-        "5:1: precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', found 'fp8'"
+    SFT + "data: {train: a}\nprecision: 8\n": [
+        "5:1: precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', found 8"
     ],
 }
 
@@ -48,3 +49,9 @@ def test_one_line_for_each_mistake(tmp_path: Path, text: str) -> None:
         load(None, recipe)
     found = [line.removeprefix(f"{recipe}:") for line in str(caught.value).splitlines()]
     assert sorted(found) == MISTAKES[text]
+
+
+def test_what_is_not_installed_is_named_with_its_extra() -> None:
+    with pytest.raises(MissingError, match=r"x needs no-such: pip install .*\[rag\]"):
+        require("x", {"no-such": "rag", "pydantic": ""})
+    require("x", {"pydantic": ""})
