@@ -100,6 +100,7 @@ def stepped(recipe: Any) -> SimpleNamespace:
 
     from llmctl.training import rollouts
     from llmctl.training.ppo import loop
+    from llmctl.training.ppo.learner import Learner
     from llmctl.training.rollouts import Prompt
 
     def forward(part: Any, heat: float) -> Any:
@@ -135,7 +136,8 @@ def stepped(recipe: Any) -> SimpleNamespace:
         for where, name in names:
             spy = Mock(wraps=getattr(where, name))
             setattr(found, name, stack.enter_context(patch.object(where, name, spy)))
-        found.row = loop._step(run, accelerator, actor, optimizer, found.penalty, 0)
+        learner = Learner(accelerator, actor, optimizer, scheduler=Mock())
+        found.row = loop._step(run, learner, found.penalty, 0)
     row = found.row
     rest = row["loss"] - row["policy_loss"]
     found.value_weight = round(rest / row["value_loss"], 5)
