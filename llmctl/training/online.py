@@ -26,6 +26,19 @@ from llmctl.training import (
 from llmctl.training.rollouts import Measured, Prompt
 from llmctl.training.vocabulary import Vocabulary
 
+CURVES = (
+    ({"reward": "mean of a step"}, "Reward of the sampled answers", "reward"),
+    ({"kl": "estimate"}, "KL to where the model began", "nats per token"),
+    (
+        {"length": "mean of a step", "completions/mean_length": "mean of a step"},
+        "Length of the sampled answers",
+        "tokens",
+    ),
+    ({"entropy": "mean of a step"}, "Entropy of the next token", "nats"),
+    ({"beta": "beta"}, "Weight of the KL penalty", "beta"),
+)
+"""What the loops of PPO, GRPO and RLOO write of each step; TRL has its own name of the length."""
+
 
 @dataclass(frozen=True)
 class Online:
@@ -76,7 +89,10 @@ class Online:
         model.save(tuned, self.words.tokenizer, self.artifact, stored, self.recipe.model, form)
         card.write(self.recipe, self.artifact)
         title = f"{self.objective.kind}: {self.recipe.model}"
-        report.write(title, self.artifact, steps, (), texts, self.recipe)
+        report.write(
+            title, self.artifact, steps, (), texts, self.recipe,
+            draw=lambda page: report.curves(page, steps, CURVES),
+        )  # fmt: skip
 
 
 @contextmanager

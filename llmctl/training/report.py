@@ -10,9 +10,12 @@ from llmctl import ui
 from llmctl.artifact import Artifact, Input
 from llmctl.report.html import Report
 from llmctl.schema.base import Recipe, leaves
+from llmctl.schema.sft import SftRecipe
 
-CURVES = (
-    ({"loss": "training", "eval_loss": "held out"}, "Loss of each step", "nats per token"),
+Curve = tuple[dict[str, str], str, str]
+"""(key of a step -> name of its line), heading, unit."""
+LOSS = {"loss": "training", "eval_loss": "held out"}, "Loss of each step"
+CURVES: tuple[Curve, ...] = (
     (
         {"rewards/accuracies": "share"},
         "Pairs whose better answer has the higher reward",
@@ -40,13 +43,8 @@ def write(
     """
     page = Report(title)
     page.facts(artifact.summary)
-    for keys, heading, unit in CURVES:
-        lines = {
-            name: [(row["step"], row[key]) for row in steps if key in row]
-            for key, name in keys.items()
-        }
-        if drawn := {name: points for name, points in lines.items() if points}:
-            page.lines(heading, drawn, "optimizer step", unit)
+    unit = "nats per token" if isinstance(recipe, SftRecipe) else "loss"
+    curves(page, steps, [(*LOSS, unit), *CURVES])
     if draw is not None:
         draw(page)
     if pieces:
@@ -67,6 +65,17 @@ def write(
         origins = [_origin(each) for each in artifact.inputs.values()]
         page.table(["input", "from", "sha256", "made by"], origins)
     page.write(artifact.path("report.html"))
+
+
+def curves(page: Report, steps: Sequence[dict[str, Any]], wanted: Sequence[Curve]) -> None:
+    """Line plots over the steps, of what they have; keys with one name are one line."""
+    for keys, heading, unit in wanted:
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for key, name in keys.items():
+            if points := [(row["step"], row[key]) for row in steps if key in row]:
+                lines.setdefault(name, []).extend(points)
+        if lines:
+            page.lines(heading, lines, "step", unit)
 
 
 def _origin(each: Input) -> list[str]:

@@ -196,11 +196,13 @@ def compare(artifact: Artifact, before: Sequence[float], after: Sequence[float])
         return
     right = [[float(margin > 0) for margin in each] for each in (before, after)]
     losses = [-_log_sigmoid(margin) for margin in after]
+    change = measure.mean([b - a for a, b in zip(*right, strict=True)])
     outcome.noted(
         artifact,
         {
             "accuracy_before": measure.mean(right[0]),
             "accuracy_after": measure.mean(right[1]),
+            "accuracy_diff": change,
             "margin": measure.mean(after),
             "eval_loss": measure.mean(losses),
         },
@@ -208,6 +210,9 @@ def compare(artifact: Artifact, before: Sequence[float], after: Sequence[float])
     artifact.metrics["calibration_error"] = calibration.error(after)
     artifact.metrics["eval_rows"] = len(after)
     artifact.summary.append(("calibration error", f"{calibration.error(after):.3f}"))
+    helped = change.value > 2 * change.error
+    line = f"the better answer is told more often by {change}"
+    artifact.summary.append(("it helped" if helped else "it did not help", line))
     accuracy = measure.mean(right[1])
     if accuracy.value - 2 * accuracy.error <= 0.5:
         ui.warn(f"the reward model prefers the better answers no more than chance does: {accuracy}")

@@ -204,6 +204,9 @@ def test_a_policy_learns_to_earn_more(letters: Path, tmp_path: Path, kind: str) 
     found = run(asks, tmp_path / "out").metrics
     assert found["reward_diff"] > 0.2 + 2 * found["reward_diff_se"]
     assert found["kl"] > 0
+    page = (tmp_path / "out/report.html").read_text()
+    for curve in ("Reward of the sampled", "KL to where", "Length of the sampled", "Entropy of"):
+        assert curve in page
 
 
 def test_stop_kl_ends_the_run(letters: Path, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_a_run_has_the_curve_of_bare_trl_and_its_model_judges(
     assert [row["loss"] for row in log(artifact)] == pytest.approx(theirs, abs=1e-5)
     assert {"accuracy_before", "accuracy_after_se", "calibration_error"} <= artifact.metrics.keys()
     assert "How often it is right" in (tmp_path / "ours/report.html").read_text()
+    assert {"it helped", "it did not help"} & dict(artifact.summary).keys()
 
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
