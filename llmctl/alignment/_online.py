@@ -58,3 +58,10 @@ class OnlineObjective(Objective):
             raise ValueError(f"too_long: {recipe.too_long} would cut prompts; use drop")
         if recipe.adapter is not None and recipe.adapter.how == "continue":
             raise ValueError("adapter.how: continue has no frozen reference here; use stack")
+        if "max_tokens" in recipe.answers.model_fields_set:
+            raise ValueError("answers.max_tokens: answers are as long as objective.max_new_tokens")
+        if recipe.answers.rows and recipe.answers.judge is None:
+            raise ValueError(
+                "answers.rows counts what answers.judge compares; KL and length are measured on "
+                "all held-out prompts here"
+            )

@@ -21,7 +21,9 @@ class RewardObjective(Objective):
     2023, eq. 2).
     """
 
-    unused: ClassVar[tuple[str, ...]] = (*DIRECT_KEYS, "loss", "beta", "samples", "eval_every")
+    unused: ClassVar[tuple[str, ...]] = (
+        *DIRECT_KEYS, "answers", "loss", "beta", "samples", "eval_every",
+    )  # fmt: skip
 
     margin: Literal["none", "scores"] = Field(
         "none",

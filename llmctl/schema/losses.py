@@ -50,5 +50,5 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "undesirable_weight": UNPAIRED,
 }
 """Key of a recipe -> the losses that it means something to."""
-DIRECT_KEYS = (*USED_BY, "answers")
+DIRECT_KEYS = tuple(USED_BY)
 """Keys that say something only where a loss is chosen: to objective direct."""

@@ -11,11 +11,13 @@ from typing import Any
 from llmctl import modelref
 from llmctl.alignment._online import OnlineObjective
 from llmctl.artifact import Artifact
+from llmctl.report.html import Report
 from llmctl.rewards.base import Rate
 from llmctl.schema.dpo import DpoRecipe
 from llmctl.training import (
     adapters,
     card,
+    compared,
     measure,
     model,
     outcome,
@@ -23,6 +25,7 @@ from llmctl.training import (
     rollouts,
     vocabulary,
 )
+from llmctl.training.compared import Compared
 from llmctl.training.rollouts import Measured, Prompt
 from llmctl.training.vocabulary import Vocabulary
 
@@ -80,19 +83,31 @@ class Online:
         self, tuned: Any, form: str, before: Measured, after: Measured, steps: list[dict[str, Any]]
     ) -> None:
         """The model with its figures, its card and report.html."""
-        texts = []
+        texts, judged = [], None
         if not rollouts.warn_unmeasured(self.held):
             distance = outcome.kl(tuned, self.fresh(), self.held, after.answers)
             outcome.compare(self.artifact, before, after, distance)
             texts = outcome.texts(self.held, before, after)
+            judged = self.judged(before, after)
         stored = model.stored_dtype(self.source)
         model.save(tuned, self.words.tokenizer, self.artifact, stored, self.recipe.model, form)
         card.write(self.recipe, self.artifact)
         title = f"{self.objective.kind}: {self.recipe.model}"
-        report.write(
-            title, self.artifact, steps, (), texts, self.recipe,
-            draw=lambda page: report.curves(page, steps, CURVES),
-        )  # fmt: skip
+
+        def draw(page: Report) -> None:
+            report.curves(page, steps, CURVES)
+            if judged is not None:
+                judged.draw(page)
+
+        report.write(title, self.artifact, steps, (), texts, self.recipe, draw)
+
+    def judged(self, before: Measured, after: Measured) -> Compared | None:
+        """What a judge says of the answers, where the recipe asks for one."""
+        answers = self.recipe.answers
+        if answers.judge is None:
+            return None
+        asked = compared.contests(self.held, after.texts, before.texts)[: answers.rows]
+        return compared.by_judge(self.artifact, answers.judge, asked)
 
 
 @contextmanager

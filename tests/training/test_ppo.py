@@ -128,7 +128,8 @@ def made(model: Path, rows: Path, **keys: Any) -> Any:
 
 
 def test_a_run_writes_its_figures_and_repeats(letters: Path, tmp_path: Path) -> None:
-    asks = made(letters, asked(tmp_path))
+    judged = {"rows": 2, "judge": {"kind": "match"}}
+    asks = made(letters, asked(tmp_path), answers=judged)
     artifact = run(asks, tmp_path / "a")
     rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").open()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
@@ -136,9 +137,24 @@ def test_a_run_writes_its_figures_and_repeats(letters: Path, tmp_path: Path) -> 
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-6)  # the policy begins as its reference
     assert rows[1]["kl"] != 0  # no step is sampled to learn nothing
     assert {"reward_before", "reward_diff_se", "kl", "length_after"} <= artifact.metrics.keys()
+    assert artifact.metrics["win_rate_unmeasured"] == 2  # no row has a reference to match
+    compared = [json.loads(line) for line in (tmp_path / "a/compared.jsonl").open()]
+    assert len(compared) == 2 and any(row["after"] != row["before"] for row in compared)
     run(asks, tmp_path / "b")
     name = "model/model.safetensors"
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ({"rows": 4}, "answers.rows counts what answers.judge compares"),
+        ({"rows": 4, "max_tokens": 9, "judge": {"kind": "match"}}, "objective.max_new_tokens"),
+    ],
+)
+def test_what_would_not_be_read_is_refused(answers: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        made(Path("model"), Path("rows"), answers=answers)
 
 
 @pytest.mark.parametrize("warmup", [2, 0.5])
