@@ -27,10 +27,10 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     rough = (high - low) / count
     base = 10 ** math.floor(math.log10(rough))
     step = next(m * base for m in (1, 2, 2.5, 5, 10) if m * base >= rough * 0.999)
-    first = math.floor(low / step) * step
-    found = [first]
+    first = math.floor(low / step)
+    found = [first * step]
     while found[-1] < high - step * 1e-9:
-        found.append(found[-1] + step)
+        found.append((first + len(found)) * step)  # no sum of steps: zero is exactly zero
     return found
 
 

@@ -149,6 +149,10 @@ def test_ticks_are_few_and_span_the_values(a: float, b: float) -> None:
     assert found[0] <= low + slack and high <= found[-1] + slack
 
 
+def test_zero_among_the_ticks_is_zero() -> None:
+    assert 0.0 in plots.ticks(-0.0278, 0.0113) and 0.0 in plots.ticks(-0.059, 0.0)
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(1234567.0, "1.235e+06"), (12000, "12,000"), (0.25, "0.25"), (math.nan, "unknown"),
