@@ -29,6 +29,8 @@ def _database() -> sqlite3.Connection | None:
         folder.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(folder / "digests.sqlite", timeout=5, isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
+        # no wait for the disk after every file: a digest that the power took is made again
+        connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER, "
             "mtime_ns INTEGER, inode INTEGER, sha256 TEXT)"

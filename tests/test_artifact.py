@@ -356,6 +356,15 @@ def test_digests_are_cached_and_notice_a_change(tmp_path: Path) -> None:
     assert digest.of_file(path) == digest.of_file(path, reread=True)
 
 
+def test_remembering_a_digest_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("one")
+    digest.of_file(path)
+    database = digest._database()
+    assert database is not None
+    assert database.execute("PRAGMA synchronous").fetchone() == (1,)  # NORMAL: at checkpoints only
+
+
 def test_the_peak_is_not_that_of_the_process_that_started_this_one() -> None:
     inside = "from llmctl.artifact import peak_memory_mb; print(peak_memory_mb())"
     code = (
