@@ -1,11 +1,12 @@
 """nDCG@10 of llmctl's retrieval on judged collections, next to a plain bm25s + MiniLM script.
 
-    python bench/retrieval.py DATA [--cache FOLDER] [--tune] [--rerank] [--latency]
+    python bench/retrieval.py DATA [--cache FOLDER] [--tune] [--rerank] [--small] [--latency]
 
 DATA has one folder in BEIR form (corpus, queries, qrels) for each collection. One chunk is one
 document (title and text). Judgements are used for measuring only; `--tune` looks for the best
-settings on each collection and reports them on the others. `--latency` measures questions to a
-Chroma store of 50,000 chunks, each made of pieces of two documents.
+settings on each collection and reports them on the others. `--small` searches a few documents for
+each query, a quarter of them relevant at most and the others the nearest. `--latency` measures
+questions to a Chroma store of 50,000 chunks, each made of pieces of two documents.
 """
 
 from __future__ import annotations
@@ -231,6 +232,48 @@ def tune(collections: list[Collection]) -> None:
         print(f"| {collection.name} | {values} | {table[best][number]:.3f} | {others:.3f} |")
 
 
+def small(collections: list[Collection]) -> None:
+    """Smoothing where there are few candidates: the mean gain over all judged queries."""
+    print("\n| documents | without smoothing | default | change |\n|---:|---:|---:|---:|")
+    for size in (12, 20, 30, 50, 80):
+        found: list[list[list[float]]] = [[[], []] for _ in collections]
+        for scores, collection in zip(found, collections, strict=True):
+            draw = random.Random(size)
+            with collection.shelf() as retriever:
+                for row in collection.queries:
+                    chosen = _few(collection, row, size, draw)
+                    if not chosen:
+                        continue
+                    names = ", ".join(f"'{key}'" for key in chosen)
+                    grades = {k: g for k, g in collection.judged[row["_id"]].items() if k in chosen}
+                    for each, smoothing in zip(scores, (0, None), strict=True):
+                        keys = {} if smoothing is None else {"smoothing": smoothing}
+                        search = way(retriever, filter=f"title in ({names})", **keys)
+                        each.append(ndcg(search(row["text"]), grades, 10))
+        without, default = ([np.array(each[i]) for each in found] for i in (0, 1))
+        gain = [b - a for a, b in zip(without, default, strict=True)]
+        low, high = interval(gain)
+        print(
+            f"| {size} | {mean(without):.3f} | {mean(default):.3f} "
+            f"| {mean(gain):+.3f} ({low:+.3f} to {high:+.3f}) |",
+            flush=True,
+        )
+
+
+def _few(
+    collection: Collection, query: dict[str, Any], size: int, draw: random.Random
+) -> list[str]:
+    """Ids of some relevant documents, and of others among the 200 nearest."""
+    grades = collection.judged.get(query["_id"], {})
+    good = [key for key in collection.ids if grades.get(key, 0) > 0]
+    if not good:
+        return []
+    near = np.argsort(-(collection.vectors @ collection.embedder.query(query["text"])))[:200]
+    others = [collection.ids[i] for i in near if collection.ids[i] not in good]
+    good = draw.sample(good, min(len(good), size // 4))
+    return good + draw.sample(others, size - len(good))
+
+
 class Many:
     """50,000 chunks: halves of two documents, the mean of their vectors with some noise."""
 
@@ -251,7 +294,8 @@ class Many:
 def latency(collections: list[Collection], cache: Path) -> None:
     """Milliseconds of a question, with and without embedding it."""
     many = Many(collections)
-    print("\n| 50,000 chunks | p50 ms | p95 ms |\n|---|---:|---:|")
+    print("\n| 50,000 chunks | p50 ms | p95 ms | p50 CPU ms | p95 CPU ms |")
+    print("|---|---:|---:|---:|---:|")
     with store(cache / "many", many, None) as retriever:
         for name, keys in {
             "hybrid, default": {},
@@ -265,21 +309,18 @@ def latency(collections: list[Collection], cache: Path) -> None:
             _row(name, [seconds(search, query) for query in many.queries])
         live = many.embedder.live
         _row("embedding the question", [seconds(live.query, query) for query in many.queries])
-        whole = [
-            seconds(live.query, query) + seconds(way(retriever), query) for query in many.queries
-        ]
-        _row("hybrid, default, with embedding", whole)
 
 
-def seconds(what: Callable[[str], Any], query: str) -> float:
-    begin = time.perf_counter()
+def seconds(what: Callable[[str], Any], query: str) -> tuple[float, float]:
+    """By the clock, and of CPU."""
+    begin, cpu = time.perf_counter(), time.process_time()
     what(query)
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, time.process_time() - cpu
 
 
-def _row(name: str, times: list[float]) -> None:
-    p50, p95 = np.quantile(np.array(times) * 1000, [0.5, 0.95])
-    print(f"| {name} | {p50:.1f} | {p95:.1f} |", flush=True)
+def _row(name: str, times: list[tuple[float, float]]) -> None:
+    values = np.quantile(np.array(times) * 1000, [0.5, 0.95], axis=0).T.ravel()
+    print(f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |", flush=True)
 
 
 def main() -> None:
@@ -287,7 +328,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("build/bench-retrieval"))
-    for flag in ("tune", "rerank", "latency"):
+    for flag in ("tune", "rerank", "small", "latency"):
         parser.add_argument(f"--{flag}", action="store_true")
     options = parser.parse_args()
     folders = sorted(path for path in options.data.iterdir() if (path / "qrels.tsv").exists())
@@ -307,6 +348,8 @@ def main() -> None:
             print(f"| {name} | {values} | {mean(scores):.3f} | {change} |")
         if options.tune:
             tune(collections)
+        if options.small:
+            small(collections)
         if options.latency:
             latency(collections, options.cache)
 

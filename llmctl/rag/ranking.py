@@ -119,13 +119,14 @@ class Ranking:
             plain = ranked.vectors @ self._vector(Query(asked.question))
             for parts, cosine in zip(ranked.parts, plain, strict=True):
                 parts["cosine"] = round(float(cosine), 4)
-        # among few candidates the nearest are not near: a tenth of them may count as neighbours
-        nearest = min(self.part.smoothing_neighbours, len(ranked.ids) // 10)
+        # among few candidates the nearest are not near: a tenth of them may count as neighbours,
+        # and what fewer neighbours say weighs less
+        wanted = self.part.smoothing_neighbours
+        nearest = min(wanted, len(ranked.ids) // 10)
         if self.part.smoothing and nearest and ranked.vectors is not None:
             with self.trace.step("smoothing") as facts:
-                smooth = fusion.smoothed(
-                    ranked.scores, ranked.vectors, self.part.smoothing, nearest
-                )
+                share = self.part.smoothing * nearest / wanted
+                smooth = fusion.smoothed(ranked.scores, ranked.vectors, share, nearest)
                 for parts, score in zip(ranked.parts, smooth, strict=True):
                     parts["smoothed"] = round(float(score), 4)
                 before, ranked = ranked.ids[:10], ranked.sorted(smooth)

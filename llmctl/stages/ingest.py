@@ -63,10 +63,7 @@ def _count(recipe: IngestRecipe, artifact: Artifact) -> None:
     documents, chunks, parents, dropped = numbers
     artifact.dropped.update(row["reason"] for row in rows.read(folder / "dropped.jsonl"))
     if not documents:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
-        what = f"none of its {dropped} documents can be used ({reasons})" if dropped else ""
-        taken = "" if dropped and not artifact.dropped["no_reader"] else f"; {_wanted(recipe)}"
-        raise EmptyError(f"{recipe.source.label()}: {what or 'holds no documents'}{taken}")
+        raise EmptyError(f"{recipe.source.label()}: {_nothing(recipe, artifact, dropped)}")
     if not chunks:
         raise EmptyError(f"{recipe.source.label()}: no text is left to cut; check `cleaners`")
     if not parents:
@@ -126,9 +123,18 @@ def _emptied(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _wanted(recipe: IngestRecipe) -> str:
+def _nothing(recipe: IngestRecipe, artifact: Artifact, dropped: int) -> str:
+    """Why there is no document, with what would be needed."""
     patterns = ", ".join(pattern for reader in recipe.readers for pattern in reader.patterns)
-    return f"the recipe's readers take {patterns}"
+    wanted = f"the recipe's readers take {patterns}"
+    if not dropped:
+        return f"holds no documents; {wanted}"
+    reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
+    told = f"none of its {dropped} documents can be used ({reasons})"
+    if artifact.dropped["no_reader"]:
+        return f"{told}; {wanted}"
+    first = next(rows.read(artifact.folder / "dropped.jsonl"))
+    return f"{told}, such as {first['uri']}: {first['detail']}"
 
 
 def _tell(artifact: Artifact) -> None:

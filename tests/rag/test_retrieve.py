@@ -85,6 +85,18 @@ def test_smoothing_lifts_what_stands_among_good_ones() -> None:
     assert found[2] > found[3] == pytest.approx(0.5)  # nothing is near it: it keeps its score
 
 
+@pytest.mark.parametrize("wanted", ["frost", "mould"])
+def test_what_says_the_word_stands_before_its_only_neighbour(tmp_path: Path, wanted: str) -> None:
+    """In a small store a chunk has one neighbour, which may not count as much as its own words."""
+    words = ("frost", "mould", *(f"thing{n}" for n in range(10)))
+    texts = {
+        f"{word}.md": f"Guarantee against damage by {word}." if n < 2 else f"Wholly {word} {word}a."
+        for n, word in enumerate(words)
+    }
+    [best] = find(shelf(tmp_path, texts), wanted, k=1).hits
+    assert best["source"]["uri"] == f"{wanted}.md" and "smoothed" in best["parts"]
+
+
 def test_diversity_takes_the_best_first_and_then_what_is_unlike_it() -> None:
     vectors = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
     scores = np.array([1, 0.9, 0.5], np.float32)

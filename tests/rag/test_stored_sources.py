@@ -264,10 +264,15 @@ def test_wrong_databases_are_told_without_their_password(
     assert "is not set" in told("")
 
 
-def test_a_missing_driver_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "package"), [("postgresql+pg8000", "pg8000"), ("mysql", "mysqlclient")]
+)
+def test_a_missing_driver_is_exit_code_3(
+    monkeypatch: pytest.MonkeyPatch, dialect: str, package: str
+) -> None:
     pytest.importorskip("sqlalchemy")
-    monkeypatch.setenv("NOTES_URL", "postgresql+pg8000://u:secret@127.0.0.1/d")
-    with pytest.raises(MissingError, match="pip install pg8000"):
+    monkeypatch.setenv("NOTES_URL", f"{dialect}://u:secret@127.0.0.1/d")
+    with pytest.raises(MissingError, match=f"pip install {package}$"):
         sql("select 1")
 
 

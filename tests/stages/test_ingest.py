@@ -120,7 +120,11 @@ def test_no_documents_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no documents"):
         ingest(tmp_path, tmp_path / "docs")
     (tmp_path / "docs" / "empty.md").write_bytes(b"")
-    with pytest.raises(InputError, match=r"none of its 1 documents can be used \(1 empty\)"):
+    told = r"none of its 1 documents can be used \(1 empty\), such as empty\.md: 0 bytes, no text$"
+    with pytest.raises(InputError, match=told):
+        ingest(tmp_path, tmp_path / "docs")
+    (tmp_path / "docs" / "empty.md").rename(tmp_path / "docs" / "empty.unknown")
+    with pytest.raises(InputError, match=r"\(1 no_reader\); the recipe's readers take \*\.md"):
         ingest(tmp_path, tmp_path / "docs")
 
 

@@ -27,6 +27,8 @@ READ_ONLY = {
     "postgresql": "SET TRANSACTION READ ONLY",
 }
 """How each database is told; elsewhere the shape of the query and the rollback have to do."""
+PACKAGES = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
+"""Drivers whose package has another name, or a form that needs no compiler."""
 
 
 class SqlSource(Source):
@@ -61,8 +63,9 @@ class SqlSource(Source):
         except (exc.ArgumentError, exc.NoSuchModuleError):
             raise InputError(f"source.url_env: {self.url_env} holds no SQLAlchemy URL") from None
         except ModuleNotFoundError as error:
+            driver = PACKAGES.get(error.name or "", error.name)
             raise MissingError(
-                f"the database of {self.url_env} needs a driver: pip install {error.name}"
+                f"the database of {self.url_env} needs a driver: pip install {driver}"
             ) from None
         number = 0
         try:
