@@ -30,6 +30,7 @@ def write(
     dropped: Sequence[Dropped],
     judged: Sequence[judging.Judged] = (),
     compared: Lengths | None = None,
+    figures: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write report.html; `parts` are the rows of each split."""
     report = Report(f"build-dataset: {recipe.out}")
@@ -42,6 +43,9 @@ def write(
     reasons = Counter(each.reason for each in dropped[begin:]).most_common()
     funnel = [("made", float(made), None), *((r, -float(n), None) for r, n in reasons)]
     report.bars("from made to kept", [*funnel, ("kept", float(kept), None)], "rows")
+    for kind, found in (figures or {}).items():
+        report.heading(f"Figures of {kind}")
+        report.facts([(name.replace("_", " "), f"{value:.3g}") for name, value in found.items()])
     if compared:
         report.heading("Length of better and worse answers")
         report.facts(compared.lines())

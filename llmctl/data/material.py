@@ -35,6 +35,8 @@ class Material:
     seed: int = 0
     asking: Asking = field(default_factory=Asking)
     """How models are asked; it counts calls, tokens and money for the whole run."""
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Builder -> what it found out about its rows, for the manifest and the report."""
 
     def random(self, *parts: str) -> Random:
         """A generator of its own for each row, so that the order of rows does not matter."""

@@ -1,15 +1,17 @@
 """How far raters agree, and what a score follows beside quality.
 
 Kappas correct the share of agreement for what chance alone would give: Cohen (1960) for two
-raters, Fleiss (1971) for several. Below 0 is worse than chance, 1 is full agreement.
+raters, Fleiss (1971) for several; so does Krippendorff's alpha, where not every rater has rated
+everything. Below 0 is worse than chance, 1 is full agreement.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 
 def fleiss_kappa(ratings: Sequence[Sequence[Hashable]]) -> float:
@@ -32,6 +34,27 @@ def fleiss_kappa(ratings: Sequence[Sequence[Hashable]]) -> float:
     return math.nan if chance == 1 else (agreeing - chance) / (1 - chance)
 
 
+def krippendorff_alpha(ratings: Sequence[Sequence[Hashable]]) -> float:
+    """Alpha of nominal ratings (Krippendorff 2011, sect. C); items may differ in their raters.
+
+    1 - D_o / D_e, with D_o the share of disagreeing pairs within items, each item counting by its
+    ratings, and D_e that among all ratings. Items with one rating say nothing and are left out.
+    With r ratings in all, r / n of each item, 1 - alpha is (1 - Fleiss' kappa) * (r - 1) / r.
+    NaN when no item has two ratings, or when every rating is the same.
+    """
+    counts = [Counter(each) for each in ratings if len(each) > 1]
+    total = sum(counts, Counter())
+    r = total.total()
+    chance = r * r - sum(c * c for c in total.values())
+    if not chance:
+        return math.nan
+    apart = sum(
+        (each.total() ** 2 - sum(c * c for c in each.values())) / (each.total() - 1)
+        for each in counts
+    )
+    return 1 - (r - 1) * apart / chance
+
+
 def cohen_kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
     """Kappa of two raters: (p_o - p_e) / (1 - p_e) (Cohen 1960, eq. 1); NaN when p_e is 1."""
     if not one:
@@ -50,3 +73,8 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> float:
     if len(x) < 3 or len(set(x)) < 2 or len(set(y)) < 2:
         return math.nan
     return float(stats.spearmanr(x, y).statistic)
+
+
+def known(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures without those that could not be computed."""
+    return {k: v for k, v in found.items() if not (isinstance(v, float) and math.isnan(v))}

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from llmctl.evaluation.agreement import cohen_kappa, correlation, fleiss_kappa
+from llmctl.evaluation.agreement import cohen_kappa, correlation, fleiss_kappa, known
 from llmctl.judges.base import POINTS, Contest, Judgement, Preference
 
 REASON_CHARS = 60
@@ -33,7 +33,7 @@ def of_scores(answers: Sequence[str], judgements: Sequence[Judgement]) -> dict[s
         words = [float(len(answer.split())) for answer, _ in heard]
         found |= {"mean": fmean(scores), "length_correlation": correlation(words, scores)}
     found["fleiss_kappa"] = _jury([each.votes for each in judgements])
-    return _known(found)
+    return known(found)
 
 
 def of_preferences(
@@ -60,7 +60,7 @@ def of_preferences(
     if longer:
         found["longer_wins"] = fmean(longer)
     found["fleiss_kappa"] = _jury([each.votes for each in preferences])
-    return _known(found)
+    return known(found)
 
 
 def calibration(labels: Sequence[float], scores: Sequence[float | None]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def calibration(labels: Sequence[float], scores: Sequence[float | None]) -> dict
             "correlation": correlation([a for a, _ in both], [b for _, b in both]),
             "most_frequent_label": max(Counter(people).values()) / len(people),
         }
-    return _known(found)
+    return known(found)
 
 
 def line(found: Mapping[str, Any], agreement: Mapping[str, Any]) -> str:
@@ -107,8 +107,3 @@ def _jury(votes: Sequence[Sequence[Hashable]]) -> float:
     whole = [each for each in votes if each and None not in each]
     grades = {vote for each in whole for vote in each}
     return fleiss_kappa(whole) if 0 < len(grades) <= MOST_GRADES else math.nan
-
-
-def _known(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what could not be computed."""
-    return {k: v for k, v in found.items() if not (isinstance(v, float) and math.isnan(v))}

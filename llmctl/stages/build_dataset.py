@@ -65,6 +65,7 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     artifact.dropped.update(Counter(each.reason for each in dropped))
     artifact.metrics.update(made=len(made), kept=len(kept), **spending.counts)
     artifact.metrics.update({f"rows_{name}": len(each) for name, each in parts.items()})
+    artifact.metrics.update(material.figures)
     if judged:
         artifact.metrics["judges"] = judging.metrics(judged)
         artifact.summary += [(f"judge {each.setting.title}", each.line()) for each in judged]
@@ -73,7 +74,9 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
         artifact.metrics.update(compared.metrics())
         if compared.systematic:
             ui.warn(compared.warning())
-    dataset_report.write(recipe, artifact, len(made), parts, dropped, judged, compared)
+    dataset_report.write(
+        recipe, artifact, len(made), parts, dropped, judged, compared, material.figures
+    )
     hand_on(recipe, artifact, parts, dropped, compared)
     counts = ", ".join(f"{len(each)} {name}" for name, each in parts.items())
     artifact.summary.append(("rows", counts))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from llmctl import rows
 from llmctl.data import feedback, fitness, lengths
 from llmctl.data.builders.base import Builder
+from llmctl.data.filters.base import Filter
 from llmctl.data.formats import candidates as candidates_format
 from llmctl.data.material import Material
 from llmctl.engines.base import Reply, Request
@@ -220,6 +221,42 @@ def test_votes_of_a_file_are_joined_by_id(tmp_path: Path) -> None:
         rows.write_jsonl(path, [wrong])
         with pytest.raises(InputError, match=message):
             build({"kind": "votes", "votes": str(path)}, row)
+
+
+def test_how_far_people_agree_is_told() -> None:
+    def voted(question: str, **by: int | None) -> Row:
+        asked = [{"role": "user", "content": question}]
+        answers = [{"content": "yes"}, {"content": "no"}]
+        votes = [
+            {"between": [0, 1], "winner": winner, "annotator": who} for who, winner in by.items()
+        ]
+        return {**candidates(asked, answers, {"uri": "u"}), "votes": votes}  # type: ignore[arg-type]
+
+    given = [voted("1", ann=0, bob=0), voted("2", ann=1, bob=0), voted("3", ann=None, bob=None)]
+    material = Material(rows=[*given, voted("4", ann=1)])
+    list(Builder.of("votes").build(material))
+    told = material.figures["votes"]
+    # bob says first, first, tie and ann first, second, tie: p_o = 2/3, p_e = 1/3
+    assert (told["with_several_votes"], told["agree"]) == (3, pytest.approx(2 / 3))
+    assert told["cohen_kappa"] == pytest.approx(1 / 2)
+    alone = Material(rows=[voted("5", ann=0)])
+    list(Builder.of("votes").build(alone))
+    assert alone.figures == {}
+
+
+def test_a_pair_becomes_a_good_and_a_bad_answer() -> None:
+    one = pair(ASKED, answer("A pump."), answer("Magic."), {"uri": "u"}, {"topic": "heat"})  # type: ignore[arg-type]
+    good, bad = build({"kind": "unpair"}, {**one, "tools": [{"type": "function"}]})
+    assert (good["completion"], good["label"]) == (answer("A pump."), True)
+    assert (bad["completion"], bad["label"]) == (answer("Magic."), False)
+    assert good["prompt"] == bad["prompt"] == ASKED and good["tools"] == [{"type": "function"}]
+    assert good["meta"] == {"topic": "heat", "builder": "unpair", "pair": one["id"]}
+    judge = Filter.of("duplicate").start()  # both have one question, and neither is a duplicate
+    assert [judge(good), judge(bad), judge({**good, "id": "again"})] == [
+        None,
+        None,
+        f"as {good['id']}",
+    ]
 
 
 @pytest.fixture

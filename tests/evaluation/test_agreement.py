@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.evaluation.agreement import cohen_kappa, correlation, fleiss_kappa
+from llmctl.evaluation.agreement import (
+    cohen_kappa,
+    correlation,
+    fleiss_kappa,
+    krippendorff_alpha,
+)
 
 TABLE = [
     (0, 0, 0, 0, 14), (0, 2, 6, 4, 2), (0, 0, 3, 5, 6), (0, 3, 9, 2, 0), (2, 2, 8, 1, 1),
@@ -59,3 +64,19 @@ def test_cohen_is_that_of_scikit_learn() -> None:
 def test_correlation_of_what_does_not_vary_is_unknown() -> None:
     assert correlation([1, 2, 3], [10, 20, 25]) == pytest.approx(1)
     assert math.isnan(correlation([1, 1, 1], [1, 2, 3]))
+
+
+def test_alpha_is_that_of_the_worked_example() -> None:
+    # the table of the article "Krippendorff's alpha" in Wikipedia, whose nominal alpha is 0.691
+    coders = ("     34121133 3", "1 213343       ", "  21344 21133 4")
+    units = [[c for c in unit if c != " "] for unit in zip(*coders, strict=True)]
+    assert krippendorff_alpha(units) == pytest.approx(0.691, abs=5e-4)
+    assert math.isnan(krippendorff_alpha(["a", "b"])) and math.isnan(krippendorff_alpha(["aa"]))
+
+
+@given(RATINGS)
+def test_alpha_is_fleiss_kappa_but_for_the_size_of_the_sample(ratings: list[list[str]]) -> None:
+    count = 3 * len(ratings)
+    kappa = fleiss_kappa(ratings)
+    expected = 1 - (1 - kappa) * (count - 1) / count
+    assert krippendorff_alpha(ratings) == pytest.approx(expected, nan_ok=True)

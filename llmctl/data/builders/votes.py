@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,6 +16,7 @@ from llmctl.data.builders.base import Builder, Dropped, Material, Row
 from llmctl.data.builders.best_worst import written_by
 from llmctl.data.formats.candidates import vote
 from llmctl.errors import InputError
+from llmctl.evaluation.agreement import cohen_kappa, known, krippendorff_alpha
 from llmctl.records import answer, pair
 
 Between = tuple[int, int]
@@ -45,6 +48,7 @@ class VotesBuilder(Builder):
     def build(self, material: Material) -> Iterator[Row | Dropped]:
         """See Builder."""
         later = self.annotated(material.rows)
+        ballots: list[list[dict[str, Any]]] = []
         for row in material.rows:
             given = [*(row.get("votes") or ()), *later[row["id"]]]
             if not given:
@@ -54,7 +58,10 @@ class VotesBuilder(Builder):
                 one, other = sorted(each["between"])
                 tallies[one, other].append(each)
             for between, found in sorted(tallies.items()):
+                ballots.append(found)
                 yield self.counted(row, between, found)
+        if agreed := agreement(ballots):
+            material.figures[self.kind] = agreed
 
     def counted(self, row: Row, between: Between, votes: list[dict[str, Any]]) -> Row | Dropped:
         """The pair of two answers, or why there is none."""
@@ -100,3 +107,34 @@ class VotesBuilder(Builder):
                 raise InputError(f"{where}: votes on row '{key}', which the source does not have")
             found[key].append(vote(each, counts[key], where))
         return found
+
+
+def agreement(ballots: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """How far people agree; a ballot is all votes on the same two answers.
+
+    Of somebody who voted twice on them the last vote counts; a vote without a name is of somebody
+    else. Empty when no two people voted on the same answers.
+    """
+    ratings = [{_name(v, at): _side(v) for at, v in enumerate(votes)} for votes in ballots]
+    shared = [each for each in ratings if len(each) > 1]
+    if not shared:
+        return {}
+    found = {
+        "with_several_votes": len(shared),
+        "agree": fmean(a == b for each in shared for a, b in combinations(each.values(), 2)),
+        "krippendorff_alpha": krippendorff_alpha([[*each.values()] for each in shared]),
+    }
+    people = {who for each in shared for who in each}
+    if len(people) == 2 and all(isinstance(who, str) for who in people):
+        one, other = people
+        found["cohen_kappa"] = cohen_kappa([e[one] for e in shared], [e[other] for e in shared])
+    return known(found)
+
+
+def _name(vote: Mapping[str, Any], number: int) -> str | int:
+    return str(vote["annotator"]) if vote.get("annotator") else number
+
+
+def _side(vote: Mapping[str, Any]) -> int | None:
+    """0 or 1 for the answer that won, by its number; None for a tie."""
+    return None if vote["winner"] is None else sorted(vote["between"]).index(vote["winner"])

@@ -15,7 +15,10 @@ MARKS = re.compile(r"[\s.,;:!?\"'()\[\]…“”„‘’«»¿¡。，、！？
 
 
 class DuplicateFilter(Filter):
-    """The first of equal rows stays; the question of a conversation is all that was said before."""
+    """The first of equal rows stays; the question of a conversation is all that was said before.
+
+    A good and a bad answer are never equal.
+    """
 
     by: Within = Field("question", description="What has to be equal.")
 
@@ -38,4 +41,6 @@ class DuplicateFilter(Filter):
         parts = answers_of(row) if self.by != "question" else []
         if self.by != "answer":
             parts = [part for turn in context_of(row) for part in turn] + parts
+        if "completion" in row:
+            parts.append(str(row["label"]))
         return tuple(MARKS.sub(" ", part.casefold()).strip() or part for part in parts)
