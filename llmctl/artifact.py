@@ -3,7 +3,7 @@
 A stage writes into `<out>.partial`. When it is done every file is synced and hashed, the manifest
 is written last, and the folder is exchanged with `out` in one system call. `.building` in the
 partial folder holds the key of the run that began it: the same key continues there, another one
-starts anew.
+starts anew. A live artifact (serve) is written in place; its `.building` says which stage runs.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from llmctl.errors import InputError, LlmctlError, RecipeError
 SCHEMA = "llmctl.manifest/v1"
 MANIFEST = "manifest.json"
 BUILDING = ".building"
+LIVE = "live"
+"""Key of the mark in a live artifact: the stage that is running, or was killed."""
 SCRATCH = "scratch"
 ABOUT = (".html", "README.md", "metrics.jsonl", "table.json", "junit.xml", ".log")
 """Outputs that tell about a run (times, pictures): no content for later stages."""
@@ -250,7 +252,8 @@ def check_out(out: Path, where: str, stage: str, inputs: Mapping[str, Path | str
     try:
         if out.is_file():
             raise RecipeError(f"{where}: out: {out} is a file, a folder is needed")
-        if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
+        known = (out / MANIFEST).exists() or _lived(out) == stage
+        if out.is_dir() and any(out.iterdir()) and not known:
             raise RecipeError(
                 f"{where}: out: {out} has files that llmctl did not write; give another folder"
             )
@@ -300,11 +303,11 @@ def building(
     A `live` artifact (serve) is appended to in place and has no manifest while it runs.
     """
     folder = out if live else out.with_name(out.name + ".partial")
-    mark = json.dumps({"key": facts["key"]})
     if not live:
-        _begin(folder, mark)
+        _begin(folder, json.dumps({"key": facts["key"]}))
     else:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / BUILDING).write_text(json.dumps({LIVE: stage}))
         (folder / MANIFEST).unlink(missing_ok=True)
     artifact = Artifact(
         folder,
@@ -316,7 +319,9 @@ def building(
     clock = time.monotonic()
     yield artifact
     _finish(artifact, stage, facts, started, time.monotonic() - clock)
-    if not live:
+    if live:
+        (folder / BUILDING).unlink()
+    else:
         _publish(folder, out)
     for each in artifact.published:
         each()
@@ -342,6 +347,15 @@ def sweep(out: Path) -> None:
     left = out.with_name(out.name + ".partial")
     if left.is_dir() and not (left / BUILDING).is_file():
         shutil.rmtree(left)
+
+
+def _lived(out: Path) -> str | None:
+    """The stage of a live artifact whose run was killed: it has its mark and no manifest."""
+    try:
+        mark = json.loads((out / BUILDING).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return mark.get(LIVE) if isinstance(mark, dict) else None
 
 
 def _begin(folder: Path, mark: str) -> None:

@@ -331,6 +331,21 @@ def test_traces_go_on_across_runs(tmp_path: Path) -> None:
         assert manifest["metrics"]["requests_in_all"] == run
 
 
+def test_a_killed_server_starts_again(llmctl: Callable[..., Any], tmp_path: Path) -> None:
+    """Its folder has traces and no manifest: still its own, and nobody else's."""
+    command = [sys.executable, "-m", "llmctl", "serve", str(written(tmp_path, max_seconds=60))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline().startswith("http")
+        process.kill()
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    other = llmctl("dedup", ROOT / "recipes" / "dedup" / "smoke.yaml", "--out", tmp_path / "out")
+    assert other.returncode == 2 and "files that llmctl did not write" in other.stderr
+    done = llmctl("serve", written(tmp_path, max_seconds=0.5))
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "manifest.json" in names and ".building" not in names
+
+
 def test_it_stops_by_itself(llmctl: Callable[..., Any], tmp_path: Path) -> None:
     started = time.monotonic()
     done = llmctl("serve", written(tmp_path, max_seconds=0.5))
