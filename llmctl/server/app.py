@@ -79,6 +79,12 @@ def create(
     async def _no_route(request: Request, _: Exception) -> Response:
         return answer_refused(Refused(404, f"no such path: {request.url.path}"))
 
+    @app.exception_handler(405)
+    async def _no_method(request: Request, _: Exception) -> Response:
+        return answer_refused(
+            Refused(405, f"{request.url.path} does not answer to {request.method}")
+        )
+
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
@@ -247,7 +253,7 @@ def count_tokens(trace: Trace, usage: Any) -> None:
 async def passed_through(
     upstream: httpx.AsyncClient, session: HttpSession, body: dict[str, Any], trace: Trace
 ) -> AsyncIterator[bytes]:
-    """The engine's event stream, its bytes unchanged; read on the way for the trace."""
+    """The engine's event stream under this server's id and model name; read for the trace."""
     request = upstream.build_request(
         "POST",
         f"{session.base_url}/chat/completions",
@@ -263,30 +269,36 @@ async def passed_through(
             raise refused_by_engine(response.status_code, await response.aread())
         rest = b""
         async for part in response.aiter_raw():
-            rest = read_events(rest + part, trace)
-            yield part
+            *events, rest = (rest + part).replace(b"\r\n", b"\n").split(b"\n\n")
+            if events:
+                yield b"".join(renamed(event, trace) + b"\n\n" for event in events)
+        if rest:
+            yield rest
     finally:
         await response.aclose()
 
 
-def read_events(data: bytes, trace: Trace) -> bytes:
-    """Take counts and text of whole events; returns the bytes of an unfinished one."""
-    *events, rest = data.split(b"\n\n")
-    for event in events:
-        if not event.startswith(b"data: {"):
-            continue
-        try:
-            chunk = json.loads(event[6:])
-        except ValueError:
-            continue
-        count_tokens(trace, chunk.get("usage"))
-        for choice in chunk.get("choices") or ():
-            text = (choice.get("delta") or {}).get("content")
-            if text:
-                trace.answer = (trace.answer or "") + text
-                if trace.first_token_seconds is None:
-                    trace.first_token_seconds = time.time() - trace.started
-    return rest
+def renamed(event: bytes, trace: Trace) -> bytes:
+    """An event as this server's own, its counts and text taken; an engine's names stay inside.
+
+    llama.cpp names a model by its file, and its id is not the one that feedback is given to.
+    """
+    if not event.startswith(b"data: {"):
+        return event
+    try:
+        chunk = json.loads(event[6:])
+    except ValueError:
+        return event
+    count_tokens(trace, chunk.get("usage"))
+    for choice in chunk.get("choices") or ():
+        text = (choice.get("delta") or {}).get("content")
+        if text:
+            trace.answer = (trace.answer or "") + text
+            if trace.first_token_seconds is None:
+                trace.first_token_seconds = time.time() - trace.started
+    if "choices" in chunk:  # not an error
+        chunk |= {"id": trace.id, "model": trace.model}
+    return b"data: " + json.dumps(chunk, ensure_ascii=False).encode()
 
 
 def engine_request(body: dict[str, Any]) -> EngineRequest:

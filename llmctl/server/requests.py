@@ -66,7 +66,9 @@ def checked(body: Any, model: str, max_tokens: int) -> dict[str, Any]:
             raise Refused(400, f"unrecognized field: {key}", "unknown_field", key)
         elif value is not None and not isinstance(value, OTHERS[key]):
             raise Refused(400, f"{key} has the wrong type", None, key)
-    if body.get("model") != model:
+    if body.get("model") is None:
+        raise Refused(400, f"`model` is missing; there is {model!r}", None, "model")
+    if body["model"] != model:
         raise Refused(
             404,
             f"no model named {body.get('model')!r}; there is {model!r}",

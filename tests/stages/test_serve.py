@@ -123,6 +123,7 @@ def requests_of(address: str) -> float:
     ("body", "status", "word"),
     [
         ({"model": "other", "messages": [{"role": "user", "content": "?"}]}, 404, "no model named"),
+        ({"messages": [{"role": "user", "content": "?"}]}, 400, "`model` is missing; there is 'm'"),
         ({"model": "m", "messages": []}, 400, "non-empty"),
         ({"model": "m", "messages": [{"role": "king", "content": "?"}]}, 400, "role"),
         ({"model": "m", "messages": [{"role": "user", "content": 7}]}, 400, "content"),
@@ -143,6 +144,12 @@ def test_a_wrong_request_is_refused_in_openais_form(
     assert response.status_code == status
     error = response.json()["error"]
     assert word in error["message"] and error["type"]
+
+
+def test_a_wrong_method_is_refused_in_openais_form(echo: tuple[str, Path]) -> None:
+    response = httpx.get(f"{echo[0]}/v1/chat/completions")
+    assert response.status_code == 405
+    assert "does not answer to GET" in response.json()["error"]["message"]
 
 
 def test_openais_client_raises_its_own_errors(echo: tuple[str, Path]) -> None:
@@ -248,8 +255,12 @@ def test_llama_cpp_answers_streams_and_stops_in_the_middle(smollm: Path, tmp_pat
         reply = ask(address, "What is the capital of France?", max_tokens=16, temperature=0)
         assert reply.choices[0].message.content.strip()
         assert reply.usage.prompt_tokens == len(prompt_ids), "the model's own chat template"
-        stream = ask(address, "What is the capital of France?", max_tokens=16, temperature=0,
-                     stream=True)  # fmt: skip
+        stream = list(ask(address, "What is the capital of France?", max_tokens=16, temperature=0,
+                          stream=True))  # fmt: skip
+        assert {each.model for each in stream} == {"m"}, "not the path of the weights"
+        names = {each.id for each in stream}
+        body = {"request_id": names.pop(), "rating": 1}
+        assert not names and httpx.post(f"{address}/v1/feedback", json=body).status_code == 200
         text = "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
         assert text == reply.choices[0].message.content
         schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}},
