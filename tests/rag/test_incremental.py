@@ -176,7 +176,7 @@ def test_a_kill_at_any_point_leaves_the_old_snapshot_and_the_next_run_finishes(
         "\n\n".join(f"Paragraph {i} of the long one, which has words." for i in range(5000))
     )
     path = recipe(tmp_path, docs)
-    for seconds in (0.5, 0.8, 1.1, 1.4, 60):
+    for seconds in (0.5, 0.8, 1.1, 1.4, 600):
         if killed(tmp_path, path, draw.uniform(0.8, 1.2) * seconds) and (tmp_path / "out").exists():
             whole(tmp_path / "out")  # killed behind the switch
     ingest(tmp_path, docs, "fresh", force=True)
