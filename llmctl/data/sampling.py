@@ -23,11 +23,6 @@ class Sampling:
     temperature: float
     max_tokens: int
 
-    def generator(self, seed: int) -> dict[str, Any]:
-        """Who wrote an answer."""
-        found = {"engine": self.engine.kind, "model": str(getattr(self.engine, "model", ""))}
-        return {**found, "temperature": self.temperature, "seed": seed}
-
 
 @dataclass
 class Sampled:
@@ -62,22 +57,22 @@ def sampled(
             def work(item: Row, sampling: Sampling = sampling, asker: Any = asker) -> Iterator[Row]:
                 prompt, _ = asked(item["row"])
                 for number in range(sampling.samples):
-                    seed = material.seed + number
+                    options = {
+                        "max_tokens": sampling.max_tokens,
+                        "temperature": sampling.temperature,
+                        "seed": material.seed + number,
+                    }
                     try:
-                        text = asker.ask(
-                            prompt,
-                            max_tokens=sampling.max_tokens,
-                            temperature=sampling.temperature,
-                            seed=seed,
-                        )
+                        text = asker.ask(prompt, **options)
                     except Refused as refused:
                         yield {"id": item["id"], "refused": str(refused)}
                         continue
-                    answer = {"content": text.strip(), "generator": sampling.generator(seed)}
+                    generator = {**asker.who(), **options}
+                    answer = {"content": text.strip(), "generator": generator}
                     yield {"id": item["id"], "answer": answer}
 
             items = [{"id": place, "row": row} for place, row in enumerate(rows)]
-            for each in asker.each(items, work, f"answers of {sampling.generator(0)['model']}"):
+            for each in asker.each(items, work, f"answers of {asker.who()['model']}"):
                 said = found[int(each.id if isinstance(each, Dropped) else each["id"])]
                 if isinstance(each, Dropped):
                     said.refused.append(each.reason)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import rows
+from llmctl.data import reading
 from llmctl.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -73,19 +74,30 @@ def views(split: str, path: Path) -> Iterator[View]:
 
 
 def view_of(row: Mapping[str, Any], split: str, name: str = "") -> View:
-    """One row; `name` is used when it has no id."""
-    return View(str(row.get("id") or name), split, texts_of(row), source_of(row), score_of(row))
+    """One row; `name` is its place, and used when it has no id."""
+    texts = texts_of(row, name)
+    return View(str(row.get("id") or name), split, texts, source_of(row), score_of(row))
 
 
-def texts_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Role -> text of a conversation, a pair, a text, a question with its answer, or any fields."""
+def texts_of(row: Mapping[str, Any], where: str = "") -> dict[str, str]:
+    """Role -> text of a conversation, a pair, a text, a question with its answer, or any fields.
+
+    What another tool wrote is read as `build-dataset` reads it; all completions of UltraFeedback
+    are looked at, not only the two that make a pair.
+    """
+    if isinstance(row.get("completions"), list):
+        said = [each.get("response") for each in row["completions"] if isinstance(each, Mapping)]
+        answers = "\n".join(str(one) for one in said if one)
+        return {"prompt": _flat(row.get("instruction", "")), "assistant": answers}
+    if not reading.is_own(row) and "answers" not in row:
+        row = reading.converted(row, where) or row
     if isinstance(row.get("messages"), list):
         return _said(row["messages"])
     if "chosen" in row and "rejected" in row:
         return {key: _flat(row[key]) for key in ("prompt", "chosen", "rejected") if key in row}
     if isinstance(row.get("answers"), list):
-        answers = [a.get("content") if isinstance(a, Mapping) else a for a in row["answers"]]
-        return {"prompt": _flat(row.get("prompt")), "assistant": "\n".join(map(str, answers))}
+        each = [a.get("content") if isinstance(a, Mapping) else a for a in row["answers"]]
+        return {"prompt": _flat(row.get("prompt")), "assistant": "\n".join(map(str, each))}
     if isinstance(row.get("completion"), list):
         return {key: _flat(row.get(old)) for key, old in LABELLED.items()}
     if isinstance(row.get("text"), str):

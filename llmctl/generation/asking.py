@@ -106,6 +106,15 @@ class Asker:
             self.session.forget(sent, schema=schema, **options)
         raise refused
 
+    def who(self) -> dict[str, Any]:
+        """The engine, its model and the digest of the weights: for the `meta` of rows."""
+        found = {"engine": self.engine.kind, "model": str(getattr(self.engine, "model", ""))}
+        if getattr(self.engine, "base_url", ""):
+            found["base_url"] = getattr(self.engine, "base_url", "")
+        if self.session.weights:
+            found["weights"] = self.session.weights[:16]
+        return found
+
     def each(
         self, items: Sequence[Item], work: Callable[[Item], Iterable[Result]], label: str
     ) -> Iterator[Result | Dropped]:
@@ -191,10 +200,4 @@ class Writer:
 
     def generator(self) -> dict[str, Any]:
         """Who wrote: for the `meta` of rows."""
-        engine = self.asker.engine
-        found: dict[str, Any] = {"engine": engine.kind, "model": getattr(engine, "model", "")}
-        if getattr(engine, "base_url", ""):
-            found["base_url"] = getattr(engine, "base_url", "")
-        if self.asker.session.weights:
-            found["weights"] = self.asker.session.weights[:16]
-        return {**found, "prompt": self.prompt.version, **self.options}
+        return {**self.asker.who(), "prompt": self.prompt.version, **self.options}

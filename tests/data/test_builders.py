@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,12 +68,14 @@ class ScriptedSession(Session):
         return Reply(said if isinstance(said, str) else json.dumps(said), 1, 1, "stop")
 
 
-def built(kind: str, say: Callable[[Request], Any], **keys: Any) -> list[Any]:
+def built(
+    kind: str, say: Callable[[Request], Any], rows: Sequence[Any] = (ROW,), **keys: Any
+) -> list[Any]:
     builder = backend(llmctl.data.builders, kind).model_validate(
         {"engine": Scripted(say=say), **keys}
     )
     assert isinstance(builder, Builder)
-    return list(builder.build(Material([DOCUMENT], [CHUNK], [ROW], seed=3)))
+    return list(builder.build(Material([DOCUMENT], [CHUNK], [*rows], seed=3)))
 
 
 @pytest.mark.parametrize("kind", MODEL_KINDS)
@@ -211,6 +213,34 @@ def test_a_long_answer_with_sorry_is_an_answer() -> None:
     evol.check_answer("sorry " + "pump " * 80)
     with pytest.raises(Refused):
         evol.check_answer("sorry " + "pump " * 78)
+
+
+def test_of_a_conversation_the_last_instruction_evolves_and_the_rest_stays() -> None:
+    before = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "What is it?"},
+        {"role": "assistant", "content": "A pump."},
+    ]
+    meta = {**ROW["meta"], "ticket": 7, "generator": {"model": "m"}, "judgements": [{"score": 1}]}
+    row = {**ROW, "messages": [*before, *ROW["messages"]], "meta": meta}
+    seen: list[str] = []
+
+    def say(request: Request) -> Any:
+        seen.append(request.messages[-1]["content"])
+        return evolving("How does the pump move it?")(request)
+
+    _, evolved = built("evol", say, rows=[row])
+    assert evolved["messages"][:3] == before and len(evolved["messages"]) == 5
+    assert all("Assistant: A pump." in prompt for prompt in (seen[0], seen[-1]))
+    found = evolved["meta"]
+    assert (found["ticket"], found["from"]) == (7, "r") and "judgements" not in found
+    assert found["earlier"] == [{"generator": {"model": "m"}}]
+    [longer] = built("multi_turn", say_turn, rows=[row])
+    assert longer["meta"]["earlier"] == found["earlier"]
+
+
+def say_turn(request: Request) -> Any:
+    return {next(iter(request.schema["properties"])): "And then?"}
 
 
 def test_evolutions_know_their_depth_and_their_root() -> None:

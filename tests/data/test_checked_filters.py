@@ -75,7 +75,7 @@ PIECES = [
 @given(
     st.lists(st.sampled_from(PIECES), max_size=12), st.lists(st.sampled_from(PIECES), max_size=8)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_text_of_a_model_breaks_the_reading(one: list[str], other: list[str]) -> None:
     text, second = "".join(one), "".join(other)
     final = maths.final(text)

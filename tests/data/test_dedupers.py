@@ -34,7 +34,7 @@ def shingle_set(text: str, n: int) -> set[tuple[str, ...]]:
 
 
 @given(texts=TEXTS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_dropped_row_has_a_kept_twin_at_the_threshold(texts: list[str]) -> None:
     result = found(texts)
     for i in np.flatnonzero(result.twin >= 0):
@@ -46,7 +46,7 @@ def test_every_dropped_row_has_a_kept_twin_at_the_threshold(texts: list[str]) ->
 
 
 @given(texts=TEXTS, fixed=st.integers(0, 5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @pytest.mark.parametrize("kind", ["exact", "minhash"])
 def test_twice_changes_nothing(kind: str, texts: list[str], fixed: int) -> None:
     fixed = min(fixed, len(texts))
@@ -58,7 +58,7 @@ def test_twice_changes_nothing(kind: str, texts: list[str], fixed: int) -> None:
 
 
 @given(texts=TEXTS, random=st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_order_does_not_change_which_clusters_exist(texts: list[str], random: Any) -> None:
     order = list(range(len(texts)))
     random.shuffle(order)
@@ -74,7 +74,7 @@ def test_order_does_not_change_which_clusters_exist(texts: list[str], random: An
 
 
 @given(texts=TEXTS, n=st.integers(1, 6), characters=st.booleans(), symbols=st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_numba_and_numpy_give_the_same_bits(
     texts: list[str], n: int, characters: bool, symbols: bool
 ) -> None:
@@ -139,7 +139,7 @@ SIGNS = st.one_of(
 
 
 @given(text=st.text(SIGNS, max_size=12), case=st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_folding_by_character_is_folding_of_the_whole(text: str, case: bool) -> None:
     whole = composed(text, case=case)
     for character in {c for c in whole if c > "\x7f"}:
@@ -193,7 +193,7 @@ def test_a_text_longer_than_every_table() -> None:
 
 
 @given(texts=TEXTS, case=st.booleans(), space=st.booleans(), punctuation=st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_exact_is_the_first_row_of_the_same_folded_text(
     texts: list[str], case: bool, space: bool, punctuation: bool
 ) -> None:

@@ -85,7 +85,7 @@ WORDS = st.lists(st.sampled_from("abcdefgh"), min_size=4, max_size=30).map(" ".j
     rows=st.lists(WORDS, min_size=1, max_size=6),
     n=st.integers(1, 8),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_coverage_is_what_counting_word_by_word_gives(
     items: list[str], rows: list[str], n: int
 ) -> None:

@@ -81,7 +81,7 @@ def content(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("each", ALL, ids=lambda each: each.kind)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(row=own())
 def test_what_is_written_is_read_again(each: Format, row: dict[str, Any]) -> None:
     try:
@@ -293,7 +293,7 @@ def test_csv_with_named_columns(tmp_path: Path) -> None:
 
 
 @given(st.lists(own().filter(lambda row: "messages" in row and "label" not in row), max_size=4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_json_list_has_the_lines_of_its_rows(tmp_path_factory: pytest.TempPathFactory,
                                                given: list[dict[str, Any]]) -> None:  # fmt: skip
     folder = tmp_path_factory.mktemp("list")

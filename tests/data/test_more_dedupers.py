@@ -53,7 +53,7 @@ UNIT = st.lists(st.integers(0, 11), max_size=60)
 
 
 @given(angles=UNIT, fixed=st.integers(0, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_leaders_is_the_greedy_rule(angles: list[int], fixed: int) -> None:
     """Vectors on a circle, 30 degrees apart; neighbours are near."""
     fixed = min(fixed, len(angles))
@@ -139,7 +139,7 @@ TEXTS = st.lists(
 
 
 @given(texts=TEXTS, n=st.integers(5, 7), fixed=st.integers(0, 2))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_after_a_cut_no_passage_stands_twice(texts: list[str], n: int, fixed: int) -> None:
     fixed = min(fixed, len(texts))
     result = found(texts, {"kind": "substring", "words": n, "action": "cut", "shortest": 1}, fixed)

@@ -182,7 +182,7 @@ winners = st.lists(st.sampled_from([0, 1, None]), min_size=1, max_size=7)
 
 
 @given(winners)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_votes_for_the_other_answer_give_the_other_pair(given: list[int | None]) -> None:
     def made(each: list[int | None]) -> Any:
         votes = [{"between": [0, 1], "winner": winner} for winner in each]

@@ -89,7 +89,7 @@ def both(data: bytes, fields: tuple[str, ...] = (), first: int = 1) -> tuple[Any
 
 
 @given(data=json_lines(), fields=FIELDS, first=st.sampled_from([1, 9, 99, 12345]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_rows_are_those_of_the_json_reader(
     data: bytes, fields: tuple[str, ...], first: int
 ) -> None:
@@ -108,7 +108,7 @@ SEED = (
     byte=st.one_of(st.integers(0, 255), st.sampled_from(list(b'"\\{}[],:0123.eE+-tfnu '))),
     how=st.sampled_from(["replace", "insert", "delete", "cut"]),
 )
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_a_damaged_line_is_refused_as_the_json_reader_does(place: int, byte: int, how: str) -> None:
     new = b"" if how in ("delete", "cut") else bytes([byte])
     data = SEED[:place] + new + (b"\n" if how == "cut" else SEED[place + (how != "insert") :])

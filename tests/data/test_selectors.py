@@ -54,7 +54,7 @@ def test_every_selector_is_tried_here() -> None:
     scores=st.lists(st.one_of(st.none(), st.floats(0, 5)), min_size=1, max_size=12),
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_choice_does_not_depend_on_the_order(kind: str, scores: list[Any], order: Any) -> None:
     rows = [row(n, score, "abc"[n % 3]) for n, score in enumerate(scores)]
     if kind == "quality" and not any(score is not None for score in scores):
@@ -109,7 +109,7 @@ def test_a_budget_is_kept_and_used(smollm: Any) -> None:
     points=st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=2, max_size=9),
     size=st.integers(1, 4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_k_center_is_within_twice_the_best(points: list[tuple[float, float]], size: int) -> None:
     """Gonzalez's bound holds for the angle, which is a metric; 1 - cosine grows with it."""
     from itertools import combinations

@@ -15,7 +15,7 @@ ANY = st.lists(st.text(st.characters(codec=None, exclude_categories=()), max_siz
 
 
 @given(texts=ANY, data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_kept_comes_back(texts: list[str], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for file in (None, Path(folder) / "texts"):

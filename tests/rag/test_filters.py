@@ -144,7 +144,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=15).map(" ".join)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_text_is_a_filter_or_one_error(text: str) -> None:
     try:
         found = parse(text)

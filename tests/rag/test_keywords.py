@@ -40,7 +40,7 @@ def formula(texts: list[str], query: str, k1: float = 1.5, b: float = 0.75) -> l
 
 
 @given(texts=TEXTS, query=st.lists(WORDS, min_size=1, max_size=4).map(" ".join))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_scores_are_the_formula(texts: list[str], query: str) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder)
@@ -58,7 +58,7 @@ def test_scores_are_the_formula(texts: list[str], query: str) -> None:
 
 
 @given(texts=TEXTS, more=TEXTS, gone=st.sets(st.integers(0, 11)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_update_is_a_new_index(texts: list[str], more: list[str], gone: set[int]) -> None:
     old = {str(i): text for i, text in enumerate(texts)}
     new = {str(i + 6): text for i, text in enumerate(more)}  # some ids are there already

@@ -215,7 +215,7 @@ VALUES = st.recursive(
     meta=st.dictionaries(st.text() | st.sampled_from(["date", "page", "title"]), VALUES),
     kind=st.sampled_from(["string", "number", "date", "boolean", "list"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_front_matter_becomes_json_that_is_described(meta: dict[str, Any], kind: str) -> None:
     types = dict.fromkeys(list(meta)[:1], kind)
     found, _ = of_document(metadata(types=types), "a.md", meta)

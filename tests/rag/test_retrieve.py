@@ -69,7 +69,7 @@ def test_reciprocal_ranks(scores: np.ndarray, data: Any) -> None:
 
 
 @given(scores=SCORES, share=st.floats(0, 1), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_smoothing_stays_within_the_scores(scores: np.ndarray, share: float, data: Any) -> None:
     seed = data.draw(st.integers(0, 99))
     vectors = np.random.default_rng(seed).normal(size=(len(scores), 4)).astype(np.float32)
@@ -206,7 +206,7 @@ QUERIES = st.lists(
     tokens=st.sampled_from([None, 16, 40, 200]),
     k=st.integers(1, 8),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_passage_stands_in_its_document(
     bigger: Retriever, query: str, neighbours: int, parents: bool, tokens: int | None, k: int
 ) -> None:

@@ -69,7 +69,7 @@ PIECES = st.sampled_from(
     tokens=st.sampled_from([None, 16, 60]),
     k=st.integers(1, 4),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_citation_resolves_to_its_span(
     store: Retriever, answer: str, neighbours: int, tokens: int | None, k: int
 ) -> None:

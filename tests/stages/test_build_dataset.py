@@ -272,7 +272,7 @@ def test_what_nothing_can_be_learnt_from_is_dropped(tmp_path: Path) -> None:
     questions=st.lists(st.sampled_from("abcdefgh"), min_size=20, max_size=30),
     by_field=st.booleans(),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rows_of_one_conversation_stay_together(questions: list[str], by_field: bool) -> None:
     split = Split(group_by="talk" if by_field else None)
     made = [

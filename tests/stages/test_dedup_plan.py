@@ -55,7 +55,7 @@ def verdicts(rows: list[tuple[str, str]], fixed: int, artifact: Artifact) -> Any
 
 
 @given(rows=st.lists(ROW, min_size=1, max_size=20), fixed=st.integers(0, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_twin_is_kept_and_a_second_run_changes_nothing(
     rows: list[tuple[str, str]], fixed: int
 ) -> None:

@@ -27,7 +27,7 @@ def messages(*contents: str) -> list[dict[str, Any]]:
     return [{"role": roles[i % 2], "content": c} for i, c in enumerate(contents)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(words, min_size=2, max_size=6).filter(lambda c: len(c) % 2 == 0))
 def test_exactly_the_answers_and_their_end_of_turn_are_trained(
     contents: list[str],

@@ -15,7 +15,10 @@ from llmctl.data.material import Material, Row
 from llmctl.engines.base import Engine
 from llmctl.generation import prompts
 from llmctl.generation.asking import Writer
-from llmctl.records import Dropped
+from llmctl.records import Dropped, Message
+
+JUDGED = ("judgements", "score", "scores")
+"""Fields of `meta` that are about the very words of a row."""
 
 
 class ModelBuilder(Builder):
@@ -110,6 +113,11 @@ def span(chunk: Row) -> dict[str, Any]:
     return {**chunk["source"], "chunk": chunk["id"]}
 
 
+def told(messages: Sequence[Message]) -> str:
+    """A conversation as text for a prompt."""
+    return "\n\n".join(f"{each['role'].title()}: {each['content']}" for each in messages)
+
+
 class RowBuilder(ModelBuilder):
     """Makes rows from the rows so far."""
 
@@ -119,3 +127,13 @@ class RowBuilder(ModelBuilder):
     def items(self, material: Material) -> list[Row]:
         """See ModelBuilder."""
         return material.rows
+
+    def meta_after(self, writer: Writer, item: Row, **more: Any) -> dict[str, Any]:
+        """The `meta` of a row that was made of another: all that was known of that one.
+
+        What wrote it goes to `earlier`, oldest first; judgements of it say nothing of the new row.
+        """
+        old = {k: v for k, v in item.get("meta", {}).items() if k not in JUDGED}
+        if before := {k: old[k] for k in ("builder", "generator") if k in old}:
+            old["earlier"] = [*old.get("earlier", []), before]
+        return {**old, **self.meta(writer, **more), "from": item["id"]}

@@ -10,16 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from random import Random
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from llmctl.data.builders._model import RowBuilder
-from llmctl.data.filters.base import question_of
+from llmctl.data.builders._model import RowBuilder, told
 from llmctl.data.material import Row
 from llmctl.generation.asking import Refused, Writer
 from llmctl.generation.forms import TEXT, record
-from llmctl.records import Dropped, example
+from llmctl.records import Dropped, Message, example
 
 Depth = Literal["constraints", "deepen", "concretise", "reason", "complicate"]
 DEPTH: tuple[Depth, ...] = ("constraints", "deepen", "concretise", "reason", "complicate")
@@ -29,68 +28,12 @@ COPIED = re.compile(
     r"|#\s*(?:the )?(?:given|rewritten|created|new) (?:prompt|instruction)",
     re.IGNORECASE,
 )
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "but",
-        "by",
-        "can",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "he",
-        "her",
-        "his",
-        "i",
-        "if",
-        "in",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "she",
-        "so",
-        "that",
-        "the",
-        "their",
-        "them",
-        "there",
-        "they",
-        "this",
-        "to",
-        "too",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "you",
-        "your",
-    ]
-)
+_LITTLE = """
+a an and are as at be but by can do does for from had has have he her his i if in is it its
+me my no not of on or our she so that the their them there they this to too was we were what
+when where which who why will with you your
+"""
+STOP_WORDS = frozenset(_LITTLE.split())
 SORRY_WORDS = 80
 """A shorter answer with 'sorry' in it is one that the model could not give."""
 
@@ -129,16 +72,25 @@ class EvolBuilder(RowBuilder):
             depth = depth + 1 if method in DEPTH else 0
             steps = {"depth": depth, "round": number + 1, "method": method,
                      "from": parent["id"], "root": item["id"]}  # fmt: skip
-            kept = {k: v for k, v in item.get("meta", {}).items() if k == "context"}
-            meta = {**kept, **self.meta(writer, evolution=steps)}
+            meta = self.meta_after(writer, parent, evolution=steps)
             parent = example(made, item["source"], meta)
             yield parent
 
-    def evolved(self, writer: Writer, parent: Row, method: str, number: int) -> list[Any]:
-        """The messages of an evolution; raises Refused when it has failed."""
-        old = question_of(parent)
-        context = parent.get("meta", {}).get("context", "")
-        known = {"instruction": old, "context": context, "sample": number}
+    def evolved(self, writer: Writer, parent: Row, method: str, number: int) -> list[Message]:
+        """The messages of an evolution; raises Refused when it has failed.
+
+        Of a conversation the last instruction evolves, and all before it stays.
+        """
+        turns: list[Message] = parent["messages"]
+        asked = max((n for n, each in enumerate(turns) if each["role"] == "user"), default=None)
+        if asked is None:
+            raise Refused("no_instruction", "no turn is the user's")
+        before, old = turns[:asked], turns[asked]["content"]
+        about = {
+            "context": parent.get("meta", {}).get("context", ""),
+            "conversation": told(before),
+        }
+        known = {"instruction": old, "sample": number, **about}
         new = writer.write(method, record(instruction=TEXT), **known)["instruction"].strip()
         check_instruction(old, new)
         if self.compare:
@@ -146,9 +98,13 @@ class EvolBuilder(RowBuilder):
             verdict = writer.write("equal", form, first=old, second=new)["verdict"]
             if verdict == "equal":
                 raise Refused("evol_no_gain", new[:200])
-        answer = writer.write("answer", instruction=new, context=context)
+        answer = writer.write("answer", instruction=new, **about)
         check_answer(answer)
-        return [{"role": "user", "content": new}, {"role": "assistant", "content": answer}]
+        return [
+            *before,
+            {"role": "user", "content": new},
+            {"role": "assistant", "content": answer},
+        ]
 
 
 def check_instruction(old: str, new: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from llmctl.data.builders._model import RowBuilder
+from llmctl.data.builders._model import RowBuilder, told
 from llmctl.data.material import Row
 from llmctl.generation.asking import Writer
 from llmctl.generation.forms import TEXT, record
@@ -36,10 +36,5 @@ class MultiTurnBuilder(RowBuilder):
                 {"role": "user", "content": asked},
                 {"role": "assistant", "content": answer.strip()},
             ]
-        meta = {**item.get("meta", {}), **self.meta(writer, turns_added=self.turns)}
-        yield example(messages, item["source"], meta | {"from": item["id"]})
-
-
-def told(messages: Sequence[Message]) -> str:
-    """A conversation as text for a prompt."""
-    return "\n\n".join(f"{each['role'].title()}: {each['content']}" for each in messages)
+        meta = self.meta_after(writer, item, turns_added=self.turns)
+        yield example(messages, item["source"], meta)

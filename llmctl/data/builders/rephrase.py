@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -30,8 +30,7 @@ class RephraseBuilder(RowBuilder):
 
     def made(self, writer: Writer, item: Row) -> Iterator[Row | Dropped]:
         """See ModelBuilder."""
-        old = item.get("meta", {})
-        meta: dict[str, Any] = {**old, **self.meta(writer, style=self.style), "from": item["id"]}
+        meta = self.meta_after(writer, item, style=self.style)
         if form_of(item) == "texts":
             said = writer.write("text", text=item["text"], style=self.style)
             row: Text = {
@@ -46,7 +45,7 @@ class RephraseBuilder(RowBuilder):
             "answer",
             question=question_of(item),
             answer=last["content"],
-            context=old.get("context", ""),
+            context=meta.get("context", ""),
             style=self.style,
         )
         turns = [*before, {"role": "assistant", "content": said}]
