@@ -215,8 +215,8 @@ def packing(path: Path) -> None:
         every = conversations(path)
         random.Random(0).shuffle(every)
         train, held = folder / "train.jsonl", folder / "held.jsonl"
-        rows.write_jsonl(train, every[:240])
-        rows.write_jsonl(held, every[240:280])
+        rows.write_jsonl(train, every[:128])
+        rows.write_jsonl(held, every[240:272])
         print(
             "| | trained tokens | steps | seconds | trained tokens/s | per CPU s | held-out loss |"
         )
