@@ -9,6 +9,8 @@ from typing import Any
 from llmctl import licences, modelref, ui
 from llmctl.errors import InputError, LlmctlError
 
+SPELLINGS = ("license", "licence")
+
 
 def of_model(ref: str, manifest: Mapping[str, Any] | None) -> str | None:
     """The licence of a model: from its manifest, else from its card or GGUF header."""
@@ -26,7 +28,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for row in rows:
         meta = row.get("meta")
         for part in (row, meta if isinstance(meta, dict) else {}):
-            for key in ("licence", "license"):
+            for key in SPELLINGS:
                 if isinstance(part.get(key), str):
                     yield part[key], str(row.get("id", ""))
 
@@ -36,9 +38,10 @@ def of_data(path: Path | None, manifest: Mapping[str, Any] | None) -> dict[str, 
     from llmctl import rows
 
     found: dict[str, str] = {}
-    stated = ((manifest or {}).get("extra") or {}).get("licence")
-    if isinstance(stated, str):
-        found[stated] = "its manifest"
+    extra = (manifest or {}).get("extra") or {}
+    for key in SPELLINGS:
+        if isinstance(extra.get(key), str):
+            found[extra[key]] = "its manifest"
     if path is not None:
         try:
             file = rows.find(path)
@@ -58,6 +61,8 @@ def check(use: str | None, model: str, inputs: Mapping[str, Any]) -> list[str]:
     found: list[tuple[str, str, str | None, str]] = []
     found.append(("model", model, of_model(model, given.manifest if given else None), ""))
     for key, each in inputs.items():
+        if key == "adapter.path":
+            found.append((key, each.ref, of_model(each.ref, each.manifest), ""))
         if key.startswith("data"):
             stated = of_data(each.path, each.manifest)
             found += [(key, each.ref, licence, place) for licence, place in stated.items()]

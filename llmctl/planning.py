@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from llmctl import ui
+from llmctl import licensing, ui
 from llmctl.errors import LlmctlError, RecipeError, install_hint
 from llmctl.runner import Options, plan
 from llmctl.schema.base import load
+from llmctl.schema.training import TrainingRecipe
 
 
 def show(stage: str | None, path: Path, options: Options, probe: bool = False) -> None:
@@ -21,8 +22,11 @@ def show(stage: str | None, path: Path, options: Options, probe: bool = False) -
     planned = plan(stage, path, options, fetch=probe)
     recipe = planned.recipe
     estimate = recipe.estimate()
+    if isinstance(recipe, TrainingRecipe) and recipe.use:
+        unknown = licensing.check(recipe.use, recipe.model, planned.inputs)
+        estimate["licences"] = "; ".join(unknown) or f"allow {recipe.use} use"
     if probe:
-        if recipe.stage not in ("sft", "dpo"):
+        if not isinstance(recipe, TrainingRecipe):
             raise RecipeError(f"{path}: --probe is for sft and dpo, not for {recipe.stage}")
         estimate |= import_module("llmctl.training.probe").lines(recipe, planned.inputs)
     needs = recipe.all_needs()

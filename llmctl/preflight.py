@@ -9,6 +9,7 @@ bench/memory.py.
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmctl import digest, modelref
+from llmctl import digest, modelref, rows
 from llmctl.errors import LlmctlError
 from llmctl.optimizers.base import Shape, elements
 from llmctl.runner import device_class
@@ -28,6 +29,8 @@ LOSS_COPIES = {"sft": 10.9, "dpo": 7.0}
 """Tables of logits in fp32 that a loss and its figures hold at once (sft: the accuracy); fitted."""
 PASSING = 1.54
 """What the two passes hold at once, as a multiple of the tensors that are saved; fitted."""
+METHODS = ("full", "lora", "qlora")
+"""Those that a plan compares."""
 FRACTION = 0.9
 """Share of the memory that a run may plan with: the rest is the system's."""
 
@@ -255,10 +258,10 @@ def _gpu_memory() -> int | None:
 
 def smaller_batches(recipe: TrainingRecipe) -> Iterator[dict[str, int]]:
     """At most half the batch with as many rows in a step, the largest first."""
-    rows = recipe.rows_a_step()
+    step = recipe.rows_a_step()
     for size in range(recipe.batch_size // 2, 0, -1):
-        if rows % (size * recipe.launch.processes) == 0:
-            yield {"batch_size": size, "gradient_accumulation": rows // size}
+        if step % (size * recipe.launch.processes) == 0:
+            yield {"batch_size": size, "gradient_accumulation": step // size}
 
 
 def changes(recipe: TrainingRecipe) -> Iterator[dict[str, Any]]:
@@ -285,15 +288,9 @@ def changes(recipe: TrainingRecipe) -> Iterator[dict[str, Any]]:
 def cheapest(recipe: TrainingRecipe, known: Memory) -> str | None:
     """The first change with which the run would fit, as a recipe has it; None when none does."""
     for change in changes(recipe):
-        keys = recipe.model_dump(exclude_unset=True) | change
-        if change.get("method", recipe.method) not in ("lora", "qlora"):
-            keys.pop("lora", None)
-        try:
-            other = type(recipe).model_validate(keys)
-        except ValueError:
-            continue  # a change that another key of the recipe forbids
-        found = memory(other, known.model)
-        if found is not None and found.fits:
+        other = _changed(recipe, change)
+        found = other and memory(other, known.model)
+        if found and found.fits:
             return ", ".join(f"{key}: {_yaml(value)}" for key, value in change.items())
     return None
 
@@ -321,13 +318,13 @@ def gigabytes(count: float) -> str:
 
 def lines(recipe: TrainingRecipe) -> dict[str, str]:
     """What `plan` shows: steps, tokens, memory by its parts, disk, and what would fit."""
-    rows = recipe.rows_a_step()
-    tokens = rows // recipe.batch_size * recipe.tokens_at_once()
-    found = {"one step": f"{rows} rows, at most {tokens} tokens"}
-    if recipe.max_steps is not None:
-        most = recipe.max_steps * tokens
-        found["steps"] = f"{recipe.max_steps}, a checkpoint each {recipe.save_every}"
-        found["tokens"] = f"at most {most:,}"
+    step = recipe.rows_a_step()
+    tokens = step // recipe.batch_size * recipe.tokens_at_once()
+    found = {"one step": f"{step} rows, at most {tokens} tokens"}
+    if most := _most_steps(recipe):
+        exact = "" if recipe.max_steps else "at most "  # a pack holds several rows
+        found["steps"] = f"{exact}{most}, a checkpoint each {recipe.save_every}"
+        found["tokens"] = f"at most {most * tokens:,}"
     known = memory(recipe)
     if known is None:
         return found
@@ -338,14 +335,53 @@ def lines(recipe: TrainingRecipe) -> dict[str, str]:
     found["memory"] = f"{gigabytes(known.peak)}{each}{free}"
     if known.fits is not None:
         found["fits"] = "yes" if known.fits else "no"
+    found["memory otherwise"] = ", ".join(
+        f"{change} {gigabytes(other.peak)}" for change, other in _otherwise(recipe, known.model)
+    )
     if known.fits is False:
         found["would fit with"] = cheapest(recipe, known) or "nothing on this machine"
     found["disk"] = gigabytes(disk(recipe, known.model))
-    answer = recipe.max_length + recipe.samples.max_tokens
-    cached = 2 * 4 * answer * known.model.layers * known.model.kv_width
-    count = recipe.samples.rows + len(recipe.samples.prompts)
-    found["memory of samples"] = f"{gigabytes(cached * count)} of keys and values, before and after"
+    if "samples" not in getattr(getattr(recipe, "objective", None), "unused", ()):
+        answer = recipe.max_length + recipe.samples.max_tokens
+        cached = 2 * 4 * answer * known.model.layers * known.model.kv_width
+        held = gigabytes(cached * (recipe.samples.rows + len(recipe.samples.prompts)))
+        found["memory of samples"] = f"{held} of keys and values, before and after"
     return found
+
+
+def _most_steps(recipe: TrainingRecipe) -> int | None:
+    """Optimizer steps of all epochs if each row of the files is learnt from by itself."""
+    if recipe.max_steps is not None:
+        return recipe.max_steps
+    if recipe.data.mix or getattr(recipe, "too_long", "") == "split":
+        return None  # `--probe` counts them
+    try:
+        count = rows.count(rows.find(recipe.data.train))
+    except (LlmctlError, OSError):
+        return None  # the run says what is wrong with the rows
+    return math.ceil(count * recipe.epochs / recipe.rows_a_step())
+
+
+def _otherwise(recipe: TrainingRecipe, model: Model) -> Iterator[tuple[str, Memory]]:
+    """What the run would take with another method, and with and without checkpointing."""
+    others: list[dict[str, Any]] = [{"method": m} for m in METHODS if m != recipe.method]
+    others.append({"gradient_checkpointing": not recipe.gradient_checkpointing})
+    for change in others:
+        other = _changed(recipe, change)
+        found = other and memory(other, model)
+        if found:
+            yield ", ".join(f"{key}: {_yaml(value)}" for key, value in change.items()), found
+
+
+def _changed(recipe: TrainingRecipe, change: dict[str, Any]) -> TrainingRecipe | None:
+    """The recipe with a change; None when another key of it forbids the change."""
+    keys = recipe.model_dump(exclude_unset=True) | change
+    if change.get("method", recipe.method) not in ("lora", "qlora"):
+        keys.pop("lora", None)
+    try:
+        return type(recipe).model_validate(keys)
+    except ValueError:
+        return None
 
 
 def disk(recipe: TrainingRecipe, model: Model) -> int:

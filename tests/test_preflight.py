@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 
 from llmctl import preflight
 from llmctl.optimizers.base import elements
@@ -165,3 +166,36 @@ def test_the_estimate_is_near_the_measured_peak(tmp_path: Path, keys: dict[str, 
     assert done.returncode == 0, done.stderr[-2000:]
     measured, said = map(int, done.stdout.split()[-2:])
     assert said == pytest.approx(measured, rel=0.2)
+
+
+def test_a_plan_tells_steps_of_the_rows_and_memory_of_other_methods(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "a"}\n' * 10)
+    keys = {"model": str(tiny_model), "data": {"train": str(data)}, "epochs": 2, "method": "lora"}
+    found = preflight.lines(recipe(**keys, batch_size=2, gradient_accumulation=2))
+    assert found["steps"].startswith("at most 5,")
+    others = found["memory otherwise"].split(", ")
+    assert [each.rpartition(" ")[0].rpartition(" ")[0] for each in others] == [
+        "method: full", "method: qlora", "gradient_checkpointing: true",
+    ]  # fmt: skip
+    assert "memory of samples" in found
+    reward = recipe(stage="dpo", objective={"kind": "reward"}, **keys)
+    assert "memory of samples" not in preflight.lines(reward)
+
+
+def test_a_plan_refuses_a_licence_as_the_run_does(
+    llmctl: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"id": "r7", "text": "a", "license": "cc-by-nc-4.0"}\n')
+    made = tmp_path / "recipe.yaml"
+    made.write_text(
+        f"stage: sft\nout: out\nmodel: {tiny_model}\nuse: commercial\ndata: {{train: {data}}}\n"
+    )
+    refused = llmctl("plan", made)
+    assert refused.returncode == 2
+    assert "cc-by-nc-4.0 (row r7) forbids commercial use" in refused.stderr
+    allowed = llmctl("plan", made, "--set", "use=research")
+    assert allowed.returncode == 0 and "licences" in allowed.stdout

@@ -91,3 +91,13 @@ def test_a_licence_that_forbids_the_use_is_named_before_training(
     with pytest.raises(InputError, match=r"data.train: rows: .*cc-by-nc-2.0 \(row r1\) forbids"):
         licensing.check("commercial", str(tiny_model), data)
     assert licensing.check("research", str(tiny_model), data) != []  # the model states none
+    stated = {"extra": {"license": "cc-by-nc-4.0"}}  # as build-dataset writes its card's
+    with pytest.raises(InputError, match=r"cc-by-nc-4.0 \(its manifest\) forbids"):
+        licensing.check(
+            "commercial",
+            str(tiny_model),
+            {"data.train": Input("data.train", "a", None, "", stated)},
+        )
+    begun = {"adapter.path": Input("adapter.path", "b", tiny_model, "", manifest)}
+    with pytest.raises(InputError, match=r"adapter.path: b: .* forbids"):
+        licensing.check("commercial", str(tiny_model), begun)
