@@ -41,8 +41,9 @@ def lock_files(readable: list[str], writable: list[str]) -> None:
     if not version:
         raise OSError("Landlock is not available")
     every = (1 << RIGHTS[min(version, max(RIGHTS))]) - 1
-    attributes = struct.pack("QQ", every, 0b11 if version >= 4 else 0)  # 0b11: bind and connect
-    size = 16 if version >= 4 else 8
+    # 0b11: TCP's bind and connect; abstract sockets and signals that leave the sandbox
+    attributes = struct.pack("QQQ", every, 0b11, 0b11)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
     rules = LIBC.syscall(CREATE_RULESET, attributes, size, 0)
     if rules < 0:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
@@ -73,7 +74,10 @@ FORBIDDEN = {
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281),
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
     "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "pidfd_send_signal": (424, 424),
-    "tkill": (200, 130), "kcmp": (312, 272), "unshare": (272, 97), "setns": (308, 268),
+    "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+    "process_madvise": (440, 440), "process_mrelease": (448, 448), "kcmp": (312, 272),
+    "migrate_pages": (256, 238), "move_pages": (279, 239),
+    "unshare": (272, 97), "setns": (308, 268),
     "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118), "sched_setattr": (314, 274), "sched_setaffinity": (203, 122),
     # files beside what Landlock covers: rights, owners, attributes, devices, lengths by path
@@ -82,11 +86,14 @@ FORBIDDEN = {
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
     "utime": (132, None), "utimes": (235, None), "utimensat": (280, 88), "futimesat": (261, None),
-    "mknod": (133, None), "mknodat": (259, 33), "truncate": (76, 45),
+    "mknod": (133, None), "mknodat": (259, 33), "truncate": (76, 45), "fallocate": (285, 47),
+    "inotify_init": (253, None), "inotify_init1": (294, 26),
     "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "fanotify_init": (300, 262),
-    # memory that no limit of the process counts
+    # memory that no limit of the process counts, and what others share
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194),
-    "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
+    "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
+    "semtimedop": (220, 192), "semctl": (66, 191), "msgget": (68, 186), "msgsnd": (69, 189),
+    "msgrcv": (70, 188), "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
     # the system itself
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
     "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
@@ -101,12 +108,29 @@ FORBIDDEN = {
     "adjtimex": (159, 171), "clock_adjtime": (305, 266),
 }  # fmt: skip
 """System calls that fail with EPERM: name -> (number on x86_64, number on aarch64)."""
+SELF = -1
+"""Stands for the number of the process."""
+ONLY = {
+    "kill": ((62, 129), 0, 0xFFFFFFFF, (SELF,)), "tgkill": ((234, 131), 0, 0xFFFFFFFF, (SELF,)),
+    "prlimit64": ((302, 261), 0, 0xFFFFFFFF, (0,)),
+    # a stream's two ends; a datagram can be sent to any socket of the machine, the system log too
+    "socketpair": ((53, 199), 1, 0xF, (1,)),
+    # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: what Python's own files need
+    "ioctl": ((16, 29), 1, 0xFFFFFFFF, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),
+}  # fmt: skip
+"""System calls to be made with these values only: name -> (numbers, argument, bits, values)."""
+NEVER = {
+    # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY: a file's news as signals to others
+    "fcntl": ((72, 25), 1, 0xFFFFFFFF, (8, 10, 15, 1024, 1026)),
+    # PR_SET_PDEATHSIG, PR_SET_DUMPABLE: to outlive llmctl, to hide open files from it
+    "prctl": ((157, 167), 0, 0xFFFFFFFF, (1, 4)),
+}
+"""System calls that are made with every other value than these."""
 CLONE, CLONE3 = (56, 220), (435, 435)
-KILL, TGKILL, PRLIMIT = (62, 129), (234, 131), (302, 261)
 CLONE_THREAD = 0x00010000
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 EPERM, ENOSYS = 1, 38
-LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD, EQUAL, AT_LEAST, ANY_BIT, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 NUMBER, ARCH, FIRST_ARGUMENT = 0, 4, 16
 """Offsets in struct seccomp_data; the low half of a little-endian argument comes first."""
 
@@ -129,11 +153,13 @@ def filter_of(machine: str, pid: int) -> bytes:
         (EQUAL, 0, 4, CLONE[column]), (LOAD, 0, 0, FIRST_ARGUMENT),
         (ANY_BIT, 0, 1, CLONE_THREAD), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, ERRNO | EPERM),
     ]  # fmt: skip
-    for call, only in ((KILL, pid), (TGKILL, pid), (PRLIMIT, 0)):  # to itself only
-        code += [
-            (EQUAL, 0, 4, call[column]), (LOAD, 0, 0, FIRST_ARGUMENT),
-            (EQUAL, 0, 1, only), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, ERRNO | EPERM),
-        ]  # fmt: skip
+    for table, listed, others in ((ONLY, ALLOW, ERRNO | EPERM), (NEVER, ERRNO | EPERM, ALLOW)):
+        for calls, argument, bits, values in table.values():
+            tests = [(EQUAL, 0, 1, pid if value == SELF else value) for value in values]
+            body = [(LOAD, 0, 0, FIRST_ARGUMENT + 8 * argument), (AND, 0, 0, bits)]
+            body += [each for test in tests for each in (test, (RETURN, 0, 0, listed))]
+            body.append((RETURN, 0, 0, others))
+            code += [(EQUAL, 0, len(body), calls[column]), *body]
     code.append((RETURN, 0, 0, ALLOW))
     return b"".join(struct.pack("HBBI", op, yes, no, value) for op, yes, no, value in code)
 

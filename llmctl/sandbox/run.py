@@ -1,9 +1,10 @@
 """Run one program in the sandbox and say how it ended.
 
 A child process of its own: Landlock lets it read Python and write to a temporary folder, a system
-call filter forbids sockets, processes and everything that reaches outside, limits of the kernel
-bound time, memory and files, and the environment is empty. Linux on x86_64 or aarch64 from 5.13.
-Where one of these cannot be had nothing is run.
+call filter forbids sockets, processes, signals and what else reaches outside, limits of the kernel
+bound time, memory and each file, and the environment is empty. Linux on x86_64 or aarch64 from
+5.13. Where one of these cannot be had nothing is run. Output and all files together are watched,
+ten times a second: what is written between two looks can be above the limit for that moment.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import os
 import secrets
 import selectors
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -77,11 +79,15 @@ def check() -> None:
     """Raise MissingError, once and for all, where programs cannot be isolated."""
     if sys.platform != "linux":
         raise MissingError(f"running generated code needs Linux, this is {sys.platform}")
-    outcome = _run("import os\nos.open('/etc/hostname', os.O_RDONLY)", DEFAULT, "")
-    if outcome.status != "failed" or "PermissionError" not in outcome.error:
+    try:
+        outcome = _run("import os\nos.open('/etc/hostname', os.O_RDONLY)", DEFAULT, "")
+        why = "" if "PermissionError" in outcome.error else outcome.why
+    except OSError as error:  # no descriptor that tells when a process ends
+        why = str(error)
+    if why:
         raise MissingError(
             "running generated code needs a sandbox that this machine does not give: "
-            f"{outcome.why}; it takes Linux 5.13 or later with Landlock and seccomp"
+            f"{why}; it takes Linux 5.13 or later with Landlock and seccomp"
         )
 
 
@@ -107,7 +113,12 @@ def _folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            shutil.rmtree(folder)
+        except (OSError, RecursionError):
+            # too deep for Python, or folders that their program made unreadable
+            for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+                subprocess.run([*command, "--", str(folder)], capture_output=True, check=False)
 
 
 def _started(folder: Path, limits: Limits, token: str, status: int) -> subprocess.Popen[bytes]:
@@ -148,27 +159,27 @@ def _watched(
     assert process.stdout and process.stderr
     texts = {process.stdout: b"", process.stderr: b""}
     hit: Status | None = None
-    with selectors.DefaultSelector() as selector:
-        for stream in texts:
-            selector.register(stream, selectors.EVENT_READ)
-        while selector.get_map() and hit is None:
-            left = began + limits.seconds - time.monotonic()
-            for key, _ in selector.select(max(0.0, min(left, WATCH_SECONDS))):
-                data = os.read(key.fd, 1 << 16)
-                texts[key.fileobj] += data  # type: ignore[index]
-                if not data:
-                    selector.unregister(key.fileobj)
-            if sum(map(len, texts.values())) > limits.output_kb << 10:
-                hit = "output"
-            elif _larger(folder, (limits.files_mb << 20) + (1 << 16)):
-                hit = "files"
-            elif left <= 0:
-                hit = "timeout"
     try:
-        process.wait(max(0.01, began + limits.seconds - time.monotonic()) if hit is None else 0)
-    except subprocess.TimeoutExpired:
-        hit = hit or "timeout"
-        process.kill()
+        with _end_of(process) as gone, selectors.DefaultSelector() as selector:
+            selector.register(gone, selectors.EVENT_READ)
+            for stream in texts:
+                selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map() and hit is None:
+                left = began + limits.seconds - time.monotonic()
+                for key, _ in selector.select(max(0.0, min(left, WATCH_SECONDS))):
+                    data = b"" if key.fileobj == gone else os.read(key.fd, 1 << 16)
+                    if data:
+                        texts[key.fileobj] += data  # type: ignore[index]
+                    else:
+                        selector.unregister(key.fileobj)
+                if sum(map(len, texts.values())) > limits.output_kb << 10:
+                    hit = "output"
+                elif _larger(folder, process.pid, (limits.files_mb << 20) + (1 << 16)):
+                    hit = "files"
+                elif left <= 0:
+                    hit = "timeout"
+    finally:
+        process.kill()  # nothing, where it ended by itself
         process.wait()
     os.set_blocking(status, False)
     reached = _read(status) == token.encode()
@@ -178,6 +189,16 @@ def _watched(
     for stream in texts:
         stream.close()
     return Outcome(hit or _status(process.returncode, reached), output, error, seconds)
+
+
+@contextmanager
+def _end_of(process: subprocess.Popen[bytes]) -> Iterator[int]:
+    """A descriptor that is ready once the process ended, whatever it did to its streams."""
+    gone = os.pidfd_open(process.pid)
+    try:
+        yield gone
+    finally:
+        os.close(gone)
 
 
 def _read(status: int) -> bytes:
@@ -197,18 +218,45 @@ def _status(code: int, reached: bool) -> Status:
     return "failed"
 
 
-def _larger(folder: Path, most: int) -> bool:
-    """Whether the files take more bytes, at least a block for each entry.
+def _larger(folder: Path, pid: int, most: int) -> bool:
+    """Whether the files take more bytes, at least a block for each entry, with or without a name.
 
     What vanishes meanwhile is nothing; counting ends at the limit, however many entries there are.
+    What cannot be counted, because it lies too deep or was made unreadable, is too much.
     """
+    most -= _unnamed(pid)
+    waiting = [str(folder)]
+    while waiting and most >= 0:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for each in entries:
+                    with suppress(FileNotFoundError):
+                        most -= _size(each.stat(follow_symlinks=False))
+                    if most < 0:
+                        break
+                    if each.is_dir(follow_symlinks=False):
+                        waiting.append(each.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return True
+    return most < 0
+
+
+def _unnamed(pid: int) -> int:
+    """Bytes of the files that a process has open and that stand in no folder any more."""
     total = 0
-    for where, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            try:
-                total += max(BLOCK, os.lstat(os.path.join(where, name)).st_size)
-            except OSError:
-                continue
-            if total > most:
-                return True
-    return False
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return 0  # it ended, and these files with it
+    for each in descriptors:
+        with suppress(OSError):  # closed meanwhile
+            found = os.stat(f"/proc/{pid}/fd/{each}")
+            if stat.S_ISREG(found.st_mode) and not found.st_nlink:
+                total += _size(found)
+    return total
+
+
+def _size(found: os.stat_result) -> int:
+    return max(BLOCK, found.st_size, found.st_blocks * 512)

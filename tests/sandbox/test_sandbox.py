@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ def test_a_program_runs_to_its_end() -> None:
         ("import sys\nwhile True: sys.stderr.write('x' * 999)", "output"),
         ("n = 0\nwhile True:\n  open(str(n), 'w').write('x' * 9999)\n  n += 1", "files"),
         ("import os\nn = 0\nwhile True:\n  os.mkdir(str(n))\n  n += 1", "files"),
+        ("import os\nwhile True:\n  os.mkdir('a')\n  os.chdir('a')", "files"),
+        ("import os\nwhile True:\n  os.mkdir('a' * 255)\n  os.chdir('a' * 255)", "files"),
+        ("import os, time\nos.close(1); os.close(2)\n"
+         "for n in range(300): open(str(n), 'wb').write(bytes(2**20)); time.sleep(0.004)", "files"),
+        ("import os, time\nkept = [open(str(n), 'wb') for n in range(40)]\n"
+         "for file in kept: os.unlink(file.name); file.write(bytes(2**20)); file.flush()\n"
+         "time.sleep(1)", "files"),
+        ("import os\nos.posix_fallocate(os.open('f', os.O_CREAT | os.O_RDWR), 0, 9)", "failed"),
         ("f = open('f', 'wb')\nwhile True: f.write(b'x' * 10**6)", "failed"),
         ("import os\nwhile True: os.fork()", "failed"),
         ("import subprocess\nsubprocess.run(['true'])", "failed"),
@@ -106,6 +115,68 @@ def test_nothing_outside_is_reached(expression: str, tmp_path: Path) -> None:
     assert file.read_text() == SECRET and os.listdir(tmp_path) == ["file"]
 
 
+DOOR = """
+import ctypes, fcntl, os, platform, socket, struct
+victim, arm, libc = int(input()), platform.machine() == "aarch64", ctypes.CDLL(None, use_errno=True)
+
+def call(numbers, *values):
+    if libc.syscall(ctypes.c_long(numbers[arm]), *values) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+try:
+    {lines}
+    print("escaped")
+except OSError as error:
+    print("kept in:", error.strerror)
+"""
+READY = "fcntl.fcntl(r, 10, 9); fcntl.fcntl(r, fcntl.F_SETFL, os.O_ASYNC); os.write(w, b'x')"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "os.kill(victim, 9)",
+        f"r, w = os.pipe(); fcntl.fcntl(r, fcntl.F_SETOWN, victim); {READY}",
+        f"r, w = os.pipe(); fcntl.fcntl(r, 15, struct.pack('ii', 1, victim)); {READY}",
+        f"r, w = socket.socketpair(); fcntl.ioctl(r, 0x8901, struct.pack('i', victim)); {READY}",
+        f"r, w = socket.socketpair(); fcntl.ioctl(r, 0x8902, struct.pack('i', victim)); {READY}",
+        "call((129, 138), victim, 9, struct.pack('iiiq', 9, 0, -1, 0) + bytes(108))",
+        "call((297, 240), victim, victim, 9, struct.pack('iiiq', 9, 0, -1, 0) + bytes(108))",
+        "call((234, 131), victim, victim, 9)",
+        "call((200, 130), victim, 9)",
+        "call((424, 424), os.open(f'/proc/{{victim}}', os.O_RDONLY), 9, None, 0)",
+        "call((157, 167), 1, 0)",  # to live on when llmctl is gone
+        "call((157, 167), 4, 0)",  # to hide its open files
+        "call((256, 238), victim, 64, bytes(8), bytes(8))",
+        "call((30, 196), 0, None, 0)",
+    ],
+)
+def test_no_other_process_is_reached(lines: str) -> None:
+    with subprocess.Popen(["sleep", "600"]) as victim:
+        found = run.run(DOOR.replace("{lines}", lines.replace("{{", "{").replace("}}", "}")),
+                        stdin=f"{victim.pid}\n")  # fmt: skip
+        alive = victim.poll() is None
+        victim.kill()
+    assert found.status == "done" and found.output.startswith("kept in: "), found
+    assert alive
+
+
+def test_no_datagram_reaches_a_socket_of_the_machine(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(tmp_path / "log"))
+        log.setblocking(False)
+        pair = "__import__('socket').socketpair(type=__import__('socket').SOCK_DGRAM)[0]"
+        found = run.run(CLIMB.format(expression=f"{pair}.sendto(b'x', '{tmp_path}/log')"))
+        assert found.output.startswith("kept in: "), found
+        with pytest.raises(BlockingIOError):
+            log.recv(1)
+
+
+def test_event_loops_still_run() -> None:
+    found = run.run("import asyncio\nasync def f(): return 1\nprint(asyncio.run(f()))")
+    assert (found.status, found.output) == ("done", "1\n"), found
+
+
 def test_the_environment_is_empty_of_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_KEY", SECRET)
     program = "import os, sys\nprint(dict(os.environ), sys.argv, sys.orig_argv, os.listdir())"
@@ -118,6 +189,27 @@ def test_its_own_folder_can_be_written_and_is_gone_afterwards() -> None:
     found = run.run("open('a', 'w').write('b')\nimport os\nprint(open('a').read(), os.getcwd())")
     letter, folder = found.output.split()
     assert letter == "b" and not Path(folder).exists()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "for n in range(400): os.mkdir('a'); os.chdir('a')",
+        "for n in range(14): os.mkdir('a' * 255); os.chdir('a' * 255)",
+        "os.mkdir('a'); open('a/b', 'w').close(); os.mkdir('a/c', 0)",
+    ],
+)
+def test_whatever_a_program_leaves_is_removed(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)  # a thousand folders in each other take seconds to make
+    try:
+        assert run.run(f"import os\n{program}").status == "done"
+    finally:
+        sys.setrecursionlimit(usual)
+    assert not os.listdir(tmp_path)
 
 
 def test_threads_and_packages_are_possible() -> None:
