@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from llmctl.errors import InputError
-from llmctl.records import check_labelled, check_pair, flat
+from llmctl.records import Message, check_labelled, check_pair, flat
 from llmctl.training.sources import Rows
 
 FEWEST_WORDS = 3
@@ -184,16 +184,21 @@ Reasons = dict[int, tuple[str, str]]
 """Position of a row -> (reason, detail) why it is not trained on."""
 
 
+def question(messages: Sequence[Message]) -> str:
+    """A prompt but for case and white space: the same question is no measurement."""
+    return " ".join(flat(messages).casefold().split())
+
+
 def reasons(rows: Rows, held: Rows) -> Reasons:
     """Pairs that teach nothing, twice the same, or against each other, or that leak."""
     found: Reasons = {}
     kept: dict[tuple[str, str, str], int] = {}
-    asked = {flat(row["prompt"]) for _, row in held}
+    asked = {question(row["prompt"]) for _, row in held}
     for at, (where, row) in enumerate(rows):
         prompt, chosen, rejected = (flat(row[name]) for name in ("prompt", "chosen", "rejected"))
         if same(row):
             found[at] = ("identical_answers", "chosen and rejected are the same text")
-        elif prompt in asked:
+        elif question(row["prompt"]) in asked:
             found[at] = ("in_held_out", "its prompt is in the held-out rows")
         elif (prompt, chosen, rejected) in kept:
             first = rows[kept[prompt, chosen, rejected]][0]
@@ -212,10 +217,10 @@ def labelled_reasons(rows: Rows, held: Rows) -> Reasons:
     """Labelled answers that are there twice, have both labels, or leak."""
     found: Reasons = {}
     kept: dict[tuple[str, str], int] = {}
-    asked = {flat(row["prompt"]) for _, row in held}
+    asked = {question(row["prompt"]) for _, row in held}
     for at, (where, row) in enumerate(rows):
         key = (flat(row["prompt"]), flat(row["completion"]))
-        if key[0] in asked:
+        if question(row["prompt"]) in asked:
             found[at] = ("in_held_out", "its prompt is in the held-out rows")
         elif key not in kept:
             kept[key] = at

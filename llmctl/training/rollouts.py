@@ -14,7 +14,7 @@ from llmctl import ui
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError, LlmctlError
 from llmctl.judges.base import Answered
-from llmctl.records import flat, row_id
+from llmctl.records import row_id
 from llmctl.rewards.base import Rate, Reward
 from llmctl.schema.dpo import DpoRecipe
 from llmctl.training import data, pair_checks, preference_rows, sources
@@ -84,10 +84,10 @@ def encoded(rows: Rows, tokenizer: Any) -> list[Prompt]:
 
 def reasons(rows: Rows, prompts: Sequence[Prompt], held: Rows, limit: int) -> pair_checks.Reasons:
     """Prompts that are held out too, or leave no room."""
-    known = {flat(row["prompt"]) for _, row in held}
+    known = {pair_checks.question(row["prompt"]) for _, row in held}
     found: pair_checks.Reasons = {}
     for at, ((_, row), prompt) in enumerate(zip(rows, prompts, strict=True)):
-        if flat(row["prompt"]) in known:
+        if pair_checks.question(row["prompt"]) in known:
             found[at] = ("in_held_out", "its prompt is in the held-out rows")
         elif len(prompt.ids) >= limit:
             found[at] = ("too_long", f"{len(prompt.ids)} >= {limit} tokens")

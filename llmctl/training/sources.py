@@ -28,6 +28,9 @@ Row = tuple[str, dict[str, Any]]
 """(file:line, row)."""
 Rows = list[Row]
 
+NAMED = 5
+"""Rows that a warning names."""
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -67,22 +70,30 @@ class Reader:
             self.artifact.extra.setdefault("formats", {})[str(path)] = told.dump()
             self.artifact.dropped.update(told.unfit)
 
+    def keys(self, path: Path) -> Iterator[tuple[str, str]]:
+        """(file:line, what makes two rows the same: their content, not their provenance)."""
+        for where, row in self.rows(path):
+            content = {k: v for k, v in row.items() if k not in ("id", "source", "meta")}
+            yield where, row_id(files.dumps(content))
+
 
 def split(data: TrainData, seed: int, artifact: Artifact) -> tuple[Rows, Rows]:
-    """As `streams`, in memory."""
-    train, held = streams(data, seed, artifact)
+    """As `streams`, in memory and with what is in both: the caller looks for equal prompts."""
+    train, held = streams(data, seed, artifact, disjoint=False)
     return list(train), held
 
 
-def streams(data: TrainData, seed: int, artifact: Artifact) -> tuple[Stream, Rows]:
-    """(rows to learn from, rows to measure with), disjoint; what leaves is counted."""
+def streams(
+    data: TrainData, seed: int, artifact: Artifact, *, disjoint: bool = True
+) -> tuple[Stream, Rows]:
+    """(rows to learn from, rows to measure with); what leaves is named and counted."""
     reader = Reader(data, artifact)
     paths = [files.find(path) for path in (data.train, *(each.path for each in data.mix))]
     held_paths = _held_out(data)
     if held_paths is None:
         parts, held = _held_back(reader, paths, data, seed)
     else:
-        parts, held = _without(reader, paths, held_paths, data, seed)
+        parts, held = _apart(reader, paths, held_paths, data, seed, disjoint)
     if not len(parts[0]):
         why = "every row is held out" if next(reader.rows(paths[0]), None) else "has no rows"
         raise InputError(f"{data.train}: {why}; nothing is left to learn from")
@@ -139,20 +150,33 @@ def _held_back(
     return parts, sample(every, data.eval_rows, seed)
 
 
-def _without(
-    reader: Reader, paths: list[Path], held_paths: list[Path], data: TrainData, seed: int
+def _apart(
+    reader: Reader,
+    paths: list[Path],
+    held_paths: list[Path],
+    data: TrainData,
+    seed: int,
+    disjoint: bool,
 ) -> tuple[list[Stream], Rows]:
-    """Rows that are not also held out."""
-    seen = {_key(row) for path in held_paths for _, row in reader.rows(path)}
-    flags = [
-        np.fromiter((_key(row) not in seen for _, row in reader.rows(path)), bool) for path in paths
-    ]
-    leaked = sum(int((~flag).sum()) for flag in flags)
+    """The rows of each file, when disjoint without those that are held out too; held-out rows."""
+    held = [key for path in held_paths for _, key in reader.keys(path)]
+    seen = set(held) if disjoint else set()
+    parts, leaked = [], []
+    for path in paths:
+        flags = []
+        for where, key in reader.keys(path):
+            flags.append(key not in seen)
+            if key in seen:
+                leaked.append(where)
+        parts.append(_chosen(reader, path, np.array(flags, bool)))
     if leaked:
-        reader.artifact.dropped["in_held_out"] += leaked
-    count = sum(1 for path in held_paths for _ in reader.rows(path))
-    every = Stream(lambda: chain.from_iterable(map(reader.rows, held_paths)), count)
-    parts = [_chosen(reader, path, flag) for path, flag in zip(paths, flags, strict=True)]
+        reader.artifact.dropped["in_held_out"] += len(leaked)
+        more = ", …" if len(leaked) > NAMED else ""
+        ui.warn(
+            f"{len(leaked)} rows are held out too and not learnt from: "
+            f"{', '.join(leaked[:NAMED])}{more}"
+        )
+    every = Stream(lambda: chain.from_iterable(map(reader.rows, held_paths)), len(held))
     return parts, sample(every, data.eval_rows, seed)
 
 
@@ -162,11 +186,6 @@ def _chosen(reader: Reader, path: Path, flags: Any) -> Stream:
         lambda: (row for row, flag in zip(reader.rows(path), flags, strict=True) if flag),
         int(flags.sum()),
     )
-
-
-def _key(row: dict[str, Any]) -> str:
-    """What makes two rows the same: their content, not their provenance."""
-    return row_id(files.dumps({k: v for k, v in row.items() if k not in ("id", "source", "meta")}))
 
 
 def sample(held: Stream, most: int, seed: int) -> Rows:

@@ -125,12 +125,13 @@ def test_the_test_split_is_measured_before_the_validation_split(tmp_path: Path) 
     assert held[0][1]["text"] == "validation 0"
 
 
-def test_held_out_rows_never_train(tmp_path: Path) -> None:
+def test_held_out_rows_never_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = write(tmp_path / "t.jsonl", [{"id": str(i), "text": f"row {i}"} for i in range(10)])
     held = write(tmp_path / "v.jsonl", [{"id": "x", "text": "row 3"}])
     artifact = Artifact(tmp_path)
-    rows, _ = sources.split(TrainData(train=train, validation=held), 1, artifact)
-    assert len(rows) == 9 and artifact.dropped["in_held_out"] == 1
+    rows, _ = sources.streams(TrainData(train=train, validation=held), 1, artifact)
+    assert len(rows) == len([*rows]) == 9 and artifact.dropped["in_held_out"] == 1
+    assert f"1 rows are held out too and not learnt from: {train}:4" in capsys.readouterr().err
     rows, back = sources.split(TrainData(train=train, hold_out=0.3), 1, artifact)
     assert len(back) == 3 and not {r["id"] for _, r in rows} & {r["id"] for _, r in back}
 

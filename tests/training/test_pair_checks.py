@@ -190,10 +190,15 @@ def test_a_pair_that_teaches_nothing_leaves_with_its_reason(name: str, tmp_path:
     assert all(row["where"] and row["detail"] for row in dropped)
 
 
-def test_a_prompt_of_the_held_out_rows_is_not_trained_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("same", ["prompt", "row", "but for case and space"])
+def test_a_prompt_of_the_held_out_rows_is_not_trained_on(tmp_path: Path, same: str) -> None:
     rows = [pair(number) for number in range(8)]
     held = tmp_path / "held.jsonl"
-    other = {**pair(3), "chosen": [said("assistant", "another good answer")]}
+    other = pair(3)
+    if same != "row":
+        other["chosen"] = [said("assistant", "another good answer")]
+    if same == "but for case and space":
+        other["prompt"] = [{**m, "content": m["content"].upper() + " "} for m in other["prompt"]]
     held.write_text(json.dumps(other) + "\n")
     found, artifact, warned = read(tmp_path, rows, data={"validation": str(held)})
     assert artifact.dropped == {"in_held_out": 1}

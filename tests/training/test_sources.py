@@ -155,5 +155,5 @@ def test_keys_that_contradict_each_other_are_one_line(tmp_path: Path) -> None:
 
     file = tmp_path / "r.yaml"
     file.write_text("stage: sft\nout: o\nmodel: m\ndata: {train: t}\npadding_free: true\n")
-    with pytest.raises(RecipeError, match=r": recipe: padding_free: packs have no padding"):
+    with pytest.raises(RecipeError, match=r"r.yaml:5:1: padding_free: packs have no padding"):
         load("sft", file)
