@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -133,6 +134,7 @@ def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False
     from llmctl.errors import INTERRUPTED, LlmctlError
 
     ui.configure(quiet=quiet, verbose=verbose)
+    before = _as_interrupt(signal.SIGTERM)
     try:
         yield
     except LlmctlError as error:
@@ -163,6 +165,20 @@ def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False
             "(run again with --debug for the traceback, and please report it)"
         )
         _leave(1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _as_interrupt(number: signal.Signals) -> Any:
+    """End on a signal as on Ctrl-C: what is open is closed in order; the handler before it."""
+    here = os.getpid()
+
+    def interrupt(*_: Any) -> NoReturn:
+        if os.getpid() != here:  # a forked copy, which whoever made it ends
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    return signal.signal(number, interrupt)
 
 
 def _leave(code: int) -> NoReturn:
@@ -259,8 +275,6 @@ def _ingest_command() -> Callable[..., None]:
             batch(recipe, sets, out, dry_run, force, as_json, quiet, verbose, offline, debug)
             return
         with reporting(quiet=quiet, verbose=verbose, debug=debug):
-            import signal
-
             from llmctl.runner import Options
             from llmctl.runner import follow as run
 

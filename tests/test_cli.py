@@ -181,8 +181,9 @@ def test_a_closed_pipe_is_no_traceback(llmctl: Run) -> None:
     assert result.stdout.strip() == "{" and "Traceback" not in result.stderr
 
 
-def test_interrupt(tmp_path: Path) -> None:
-    """Ctrl-C ends with 130 and leaves nothing that looks done."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end with 130 and leave nothing that looks done."""
     command = [sys.executable, "-m", "llmctl", "dedup", str(SMOKE), "--out", str(tmp_path / "a")]
     from llmctl.artifact import locked
 
@@ -191,7 +192,7 @@ def test_interrupt(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert "waiting for it" in process.stderr.readline()
         time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said.strip() == "interrupted; run again to continue"

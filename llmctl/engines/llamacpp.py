@@ -6,7 +6,6 @@ address when the model is loaded, and ends when its parent does.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import secrets
@@ -21,6 +20,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from llmctl import processes
 from llmctl.engines.base import Engine, Session
 from llmctl.engines.openai import HttpSession
 from llmctl.errors import LlmctlError
@@ -137,8 +137,7 @@ def parameters(settings: dict[str, Any]) -> Any:
 
 def serve_child() -> None:
     """The child: read settings, serve until stdin closes or the parent dies."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    processes.die_with_parent()
     settings = json.loads(sys.stdin.readline())
     import xllamacpp
 

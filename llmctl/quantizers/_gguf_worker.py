@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llmctl import processes
+
 
 def types() -> dict[str, int]:
     """Name -> llama.cpp's number of every file type that can be made."""
@@ -94,6 +96,7 @@ def measure(
 
 def main() -> None:
     """Answer requests from stdin on the real stdout; llama.cpp's own chatter goes to stderr."""
+    processes.die_with_parent()  # half a file of a killed run is not written on
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     work: dict[str, Callable[..., dict[str, Any]]] = {

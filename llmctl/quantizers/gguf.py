@@ -179,6 +179,7 @@ def worker(threads: int) -> Iterator[Worker]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,  # Ctrl-C is for the parent, which ends the child in order
     )
     try:
         yield Worker(process, threads)

@@ -8,10 +8,8 @@ of this kind dies with its parent.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from llmctl import errors, ui
+from llmctl import errors, processes, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import LlmctlError
 from llmctl.schema.training import TrainingRecipe
@@ -102,16 +100,11 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
                     env=os.environ | {key: str(value) for key, value in variables.items()},
                     stdout=log if rank else sys.stderr.fileno(),
                     stderr=log if rank else sys.stderr.fileno(),
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=processes.die_with_parent,
+                    start_new_session=True,  # Ctrl-C is for the parent, which ends the others
                 )
             )
     return started
-
-
-def _die_with_parent() -> None:
-    """Linux: the process gets SIGKILL when its parent is gone (prctl, PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _wait(started: list[subprocess.Popen[bytes]], folder: Path) -> None:

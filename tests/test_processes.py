@@ -1,0 +1,57 @@
+"""Child processes leave Ctrl-C to their parent and end with it, also when they are busy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+WORKER = """
+import time
+from llmctl.quantizers.gguf import worker
+with worker(1) as run:
+    print(run._process.pid, flush=True)
+    time.sleep(60)
+"""
+TRAINING = """
+import sys, time
+from pathlib import Path
+from llmctl.training import launch
+folder = Path(sys.argv[1])
+(folder / "job.json").touch()
+print(launch._start(folder, 1)[0].pid, flush=True)
+time.sleep(60)
+"""
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet is a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is a call of Linux")
+@pytest.mark.parametrize("code", [WORKER, TRAINING], ids=["quantize", "training"])
+def test_a_busy_child_ends_with_its_parent(tmp_path: Path, code: str) -> None:
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert os.getsid(pid) != os.getsid(parent.pid), "Ctrl-C would reach it, too"
+        time.sleep(1.5)  # it has begun, and a stopped one reads nothing more
+        if not gone(pid):
+            os.kill(pid, signal.SIGSTOP)
+        parent.kill()
+    for _ in range(100):
+        if gone(pid):
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the child lives on")
