@@ -156,6 +156,11 @@ def row_id(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
+def learnt(message: Mapping[str, Any]) -> bool:
+    """Whether a turn is one to learn from: not with `train: false`, or OpenAI's `weight: 0`."""
+    return bool(message.get("train", True)) and message.get("weight", 1) != 0
+
+
 def flat(messages: Sequence[Mapping[str, Any]]) -> str:
     """Messages as one string, for ids."""
     return "\0".join(f"{m['role']}\0{m['content']}" for m in messages)

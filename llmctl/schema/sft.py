@@ -47,7 +47,8 @@ class SftRecipe(TrainingRecipe):
     loss_on: Literal["assistant", "last", "all"] = Field(
         "assistant",
         description="Tokens that are learnt: the assistant's turns with their end-of-turn token, "
-        "the last of them, or everything. A message with `train: false` is never learnt.",
+        "the last of them, or everything. A message with `train: false` or `weight: 0` (OpenAI's) "
+        "is never learnt.",
     )
     packing: bool = Field(
         True,

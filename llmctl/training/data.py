@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llmctl import rows as files
 from llmctl.errors import InputError
-from llmctl.records import check_example, row_id
+from llmctl.records import check_example, learnt, row_id
 
 IGNORED = -100
 """The label of a token that is not learnt."""
@@ -154,7 +154,7 @@ def _conversation(
         raise InputError(f"{where}: the chat template refuses it: {error}") from None
     check_said(text, messages, where)
     said = [m for m in messages if m["role"] == "assistant"]
-    wanted = [span for span, m in zip(spans, said, strict=True) if m.get("train", True)]
+    wanted = [span for span, m in zip(spans, said, strict=True) if learnt(m)]
     if loss_on == "last":
         wanted = [span for span in wanted if span == spans[-1]]
     if loss_on == "all":
@@ -177,7 +177,7 @@ def unfit(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> tuple[str,
             if token in said:
                 return "special_token", f"turn {turn} says {token}"
         silent = not said.strip() and not message.get("tool_calls")
-        if silent and message.get("role") == "assistant" and message.get("train", True):
+        if silent and message.get("role") == "assistant" and learnt(message):
             return "empty_answer", f"turn {turn} of the assistant says nothing"
     return None
 

@@ -100,11 +100,12 @@ def test_tokens_on_disk_are_the_tokens(tmp_path: Path) -> None:
     assert stored.tokens == sum(len(row.ids) for row in rows)
 
 
-def test_the_last_answer_alone_and_answers_that_are_not_to_be_learnt() -> None:
+@pytest.mark.parametrize("key", [{"train": False}, {"weight": 0}])
+def test_the_last_answer_alone_and_answers_that_are_not_to_be_learnt(key: dict[str, Any]) -> None:
     row = talk("a", "one", "b", "two")
     assert learnt(data.tokens_of(TOKENIZER, row, "f", "assistant")) == "one<|im_end|>two<|im_end|>"
     assert learnt(data.tokens_of(TOKENIZER, row, "f", "last")) == "two<|im_end|>"
-    skipped = talk("a", "one", "b", "two", train=False)
+    skipped = talk("a", "one", "b", "two", **key)
     assert learnt(data.tokens_of(TOKENIZER, skipped, "f", "assistant")) == "two<|im_end|>"
     everything = data.tokens_of(TOKENIZER, skipped, "f", "all")
     assert learnt(everything) == "".join(everything.pieces).replace("one<|im_end|>", "")
