@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 import threading
@@ -134,7 +135,7 @@ class HttpSession(Session):
                     raise LlmctlError(f"{self.base_url}: {problem}")
                 if response.status_code not in RETRIED:
                     break
-                after = retry_after(response.headers.get("retry-after", ""))
+                after = min(retry_after(response.headers.get("retry-after", "")), self._left())
                 throttled = response.status_code == TOO_MANY
             except httpx.TransportError as error:
                 problem = type(error).__name__
@@ -142,26 +143,38 @@ class HttpSession(Session):
                 problem = "an answer that is not JSON"
             if throttled and self.retries and time.monotonic() - began < PATIENCE:
                 self.pace.refused(after)
-                self._closing.wait(max(after, 0.1 * random.uniform(0.5, 1.5)))
+                self._wait(max(after, 0.1 * random.uniform(0.5, 1.5)))
                 continue
             tried += 1
             if tried > self.retries:
                 break
             pause = min(LONGEST_PAUSE, 0.5 * 2 ** (tried - 1)) * random.uniform(0.5, 1.0)
-            self._closing.wait(max(after, pause))
+            self._wait(max(after, pause))
         raise CallError(f"{self.base_url}: {problem or 'the run is ending'}")
+
+    def _wait(self, seconds: float) -> None:
+        """Pause before another try, not beyond the time that the run has."""
+        self._closing.wait(min(seconds, self._left()))
+        if self.spending is not None:
+            self.spending.go_on()
+
+    def _left(self) -> float:
+        return math.inf if self.spending is None else self.spending.seconds_left()
 
 
 def retry_after(header: str) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date; 0 without a meaning."""
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 without a meaning.
+
+    At most PATIENCE, whatever it says.
+    """
     try:
-        return min(PATIENCE, max(0.0, float(header)))
+        asked = float(header)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return 0.0
+        try:
+            asked = parsedate_to_datetime(header).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return 0.0
+    return 0.0 if math.isnan(asked) else min(PATIENCE, max(0.0, asked))
 
 
 def body_of(model: str, request: Request) -> dict[str, Any]:

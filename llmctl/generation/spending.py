@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -65,6 +66,19 @@ class Spending:
             if self.stopped:
                 raise OutOfBudgetError(self.stopped)
             self._admitted += 1
+
+    def seconds_left(self) -> float:
+        """Until `max_minutes` is reached; endless without it."""
+        if self.max_minutes is None:
+            return math.inf
+        return max(0.0, 60 * self.max_minutes - (time.monotonic() - self._begin))
+
+    def go_on(self) -> None:
+        """To be called before a call is tried again; raises when the time is over."""
+        if not self.seconds_left():
+            with self._lock:
+                self.stopped = self.stopped or self._reached()
+            raise OutOfBudgetError(self.stopped)
 
     def _reached(self) -> str:
         minutes = (time.monotonic() - self._begin) / 60

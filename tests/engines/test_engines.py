@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.engines.openai import retry_after
 from llmctl.engines.transformers import TransformersSession
 from llmctl.errors import LlmctlError, MissingError
+from llmctl.generation.spending import OutOfBudgetError, Spending, charged
 from llmctl.rag.embedders.base import Embedder
 
 SCHEMA = {
@@ -161,6 +163,25 @@ def test_an_endpoint_that_fails_is_one_line(answer: Answer, calls: int, word: st
     with endpoint([answer], seen) as url, pytest.raises(LlmctlError, match=word) as error:
         ask(url, retries=1)
     assert len(seen) == calls and "\n" not in str(error.value) and url in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("2", 2), ("-1", 0), ("soon", 0), ("nan", 0), ("1e9", 600),
+     ("Fri, 31 Dec 2099 23:59:59 GMT", 600), ("Fri, 31 Dec 1999 23:59:59 GMT", 0)],
+)  # fmt: skip
+def test_no_endpoint_is_waited_for_longer_than_ten_minutes(header: str, seconds: float) -> None:
+    assert retry_after(header) == seconds
+
+
+def test_a_throttled_call_waits_no_longer_than_the_run_may() -> None:
+    spending = Spending(max_minutes=0.01)
+    busy: Answer = (429, {"retry-after": "500"}, b"slow down")
+    options = {"kind": "openai", "model": "far", "retries": 2}
+    with endpoint([busy] * 9, []) as url, charged(spending):
+        engine = Engine.of({**options, "base_url": url})
+        with engine.open() as session, pytest.raises(OutOfBudgetError, match=r"max_minutes 0\.01"):
+            session.chat(user("?"))
 
 
 def test_nobody_listening_is_one_line() -> None:
