@@ -41,8 +41,8 @@ def write(
     facts += [("not made", ", ".join(f"{n} {reason}" for reason, n in before))] if before else []
     report.facts([*facts, ("made", made), ("kept", kept)])
     reasons = Counter(each.reason for each in dropped[begin:]).most_common()
-    funnel = [("made", float(made), None), *((r, -float(n), None) for r, n in reasons)]
-    report.bars("from made to kept", [*funnel, ("kept", float(kept), None)], "rows")
+    left = [(f"left: {reason}", float(count)) for reason, count in reasons]
+    report.ranked("From made to kept", [("made", made), *left, ("kept", kept)], "rows")
     for kind, found in (figures or {}).items():
         report.heading(f"Figures of {kind}")
         report.facts([(name.replace("_", " "), f"{value:.3g}") for name, value in found.items()])
@@ -51,6 +51,7 @@ def write(
         report.facts(compared.lines())
         if compared.systematic:
             report.text(f"Warning: {compared.warning()}.")
+    report.heading("The rows that stay")
     rows = (view_of(row, split) for split, each in parts.items() for row in each)
     page.write_sections(report, profile(rows, tokenizer=recipe.tokenizer, seed=recipe.seed))
     judging.write_sections(report, judged)

@@ -13,6 +13,9 @@ TELLING = 0.6
 FAR = 0.2
 """Difference of the means from which it is told, as a share of the mean of all answers."""
 
+FEW = 10
+"""Fewer pairs tell nothing: two that happen to agree have no spread, and so no error."""
+
 
 @dataclass(frozen=True)
 class Lengths:
@@ -33,6 +36,8 @@ class Lengths:
     @property
     def systematic(self) -> str:
         """`longer` or `shorter` when better answers are so beyond the error; else empty."""
+        if self.pairs < FEW:
+            return ""
         distance = self.longer - 0.5
         often = abs(distance) > 2 * self.longer_se and abs(distance) >= TELLING - 0.5
         middle = (self.chosen_words + self.rejected_words) / 2

@@ -150,7 +150,7 @@ def balance(report: Report, found: Profile) -> None:
     if sources:
         most = [(name, float(n)) for name, n in sources.most_common(LONGEST)]
         report.heading("Sources")
-        report.ranked(f"{len(sources):,} sources", most, "rows")
+        report.ranked(f"{len(sources):,} source{'' if len(sources) == 1 else 's'}", most, "rows")
     if len(found.languages) > 1:
         report.heading("Languages")
         report.ranked(

@@ -237,7 +237,7 @@ def test_how_far_people_agree_is_told() -> None:
     list(Builder.of("votes").build(material))
     told = material.figures["votes"]
     # bob says first, first, tie and ann first, second, tie: p_o = 2/3, p_e = 1/3
-    assert (told["with_several_votes"], told["agree"]) == (3, pytest.approx(2 / 3))
+    assert (told["with_several_votes"], told["equal_votes"]) == (3, pytest.approx(2 / 3))
     assert told["cohen_kappa"] == pytest.approx(1 / 2)
     alone = Material(rows=[voted("5", ann=0)])
     list(Builder.of("votes").build(alone))
@@ -359,6 +359,8 @@ def test_a_systematic_length_is_told() -> None:
     fair = lengths.measured(pairs_of([("a b", "c"), ("a", "b c")] * 20))
     assert fair is not None and fair.systematic == "" and fair.warning() == ""
     assert lengths.measured(pairs_of([("a", "b")])) is None
+    few = lengths.measured(pairs_of([("a much longer one", "b")] * 2))  # no spread, so no error
+    assert few is not None and few.longer == 1 and few.warning() == ""
 
 
 USER, ASSISTANT = ASKED[0], answer("yes")[0]

@@ -121,7 +121,7 @@ def agreement(ballots: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         return {}
     found = {
         "with_several_votes": len(shared),
-        "agree": fmean(a == b for each in shared for a, b in combinations(each.values(), 2)),
+        "equal_votes": fmean(a == b for each in shared for a, b in combinations(each.values(), 2)),
         "krippendorff_alpha": krippendorff_alpha([[*each.values()] for each in shared]),
     }
     people = {who for each in shared for who in each}
