@@ -10,32 +10,41 @@ from llmctl import licensing, modelref
 from llmctl.artifact import Artifact
 from llmctl.schema.training import TrainingRecipe
 
-FOLDERS = {"model/config.json": "transformers", "adapter/adapter_config.json": "peft"}
+FOLDERS = {
+    "model/config.json": "transformers",
+    "model/modules.json": "sentence-transformers",
+    "adapter/adapter_config.json": "peft",
+}
 """A file that is there when its folder has weights -> the library that opens them."""
 
 
-def write(recipe: TrainingRecipe, artifact: Artifact) -> None:
-    """Write a card beside each kind of weights; the artifact's model gets the base's licence."""
+def write(recipe: TrainingRecipe, artifact: Artifact, library: str = "", does: str = "") -> None:
+    """Write a card beside each kind of weights; the artifact's model gets the base's licence.
+
+    `library` opens the weights, when it is none of FOLDERS; `does` is the hub's name of the task.
+    """
     licence = licensing.of_model(recipe.model, artifact.manifest_of("model"))
     if artifact.model is not None:
         artifact.model["licence"] = licence
-    for name, library in FOLDERS.items():
+    for name, opened_by in FOLDERS.items():
         path = artifact.folder / name
         if path.is_file():
-            text = text_of(recipe, artifact, licence, library)
+            text = text_of(recipe, artifact, licence, library or opened_by, does)
             artifact.write_text(f"{path.parent.name}/README.md", text)
 
 
-def text_of(recipe: TrainingRecipe, artifact: Artifact, licence: str | None, library: str) -> str:
+def text_of(
+    recipe: TrainingRecipe, artifact: Artifact, licence: str | None, library: str, does: str
+) -> str:
     """The card of the weights that `library` opens."""
     stage = str(getattr(recipe, "stage", ""))
-    front: dict[str, Any] = {"library_name": library, "pipeline_tag": "text-generation"}
+    front: dict[str, Any] = {"library_name": library, "pipeline_tag": does or "text-generation"}
     if licence:
         front["license"] = licence
     if modelref.HUB_ID.fullmatch(recipe.model):  # the hub links nothing else
         front["base_model"] = recipe.model
         front["base_model_relation"] = "adapter" if library == "peft" else "finetune"
-    front["tags"] = ["llmctl", "trl", stage, recipe.method]
+    front["tags"] = ["llmctl", *([] if does else ["trl"]), stage, recipe.method]
     lines = [
         f"# {recipe.model}, tuned with `llmctl {stage}`",
         "",

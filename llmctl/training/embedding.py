@@ -31,7 +31,7 @@ def tune(recipe: SftRecipe, task: EmbeddingTask, artifact: Artifact) -> None:
     model, train, steps = learn(recipe, task, artifact, model, rows)
     encoder.saved(recipe, artifact, model)
     report.compare_ranks(artifact, before, ranks(model, held, texts), recipe.seed)
-    encoder.written(f"sft: {recipe.model}, to embed", artifact, steps, train)
+    encoder.written(recipe, "sentence-similarity", artifact, steps, train)
 
 
 Rows = tuple[list[Pair], list[Pair], list[str]]

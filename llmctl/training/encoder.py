@@ -15,7 +15,7 @@ from typing import Any
 from llmctl import modelref
 from llmctl.artifact import Artifact
 from llmctl.schema.sft import SftRecipe
-from llmctl.training import config, loop, measure, report
+from llmctl.training import card, config, loop, measure, report
 from llmctl.training.pairs import Pair
 
 
@@ -95,11 +95,20 @@ def columns(train: Sequence[Pair]) -> list[dict[str, str]]:
 
 
 def written(
-    title: str, artifact: Artifact, steps: list[dict[str, Any]], train: Sequence[Pair]
+    recipe: SftRecipe,
+    does: str,
+    artifact: Artifact,
+    steps: list[dict[str, Any]],
+    train: Sequence[Pair],
 ) -> None:
-    """report.html with the first pairs."""
+    """report.html with the first pairs, and the card; `does` is the hub's name of the task.
+
+    sentence-transformers' own card shows texts that were learnt from; ours shows none.
+    """
     shown = [
         (each.query, "\n\n".join([each.positive, *(f"NOT: {n}" for n in each.negatives)]))
         for each in train[:3]
     ]
-    report.write(title, artifact, steps, [], shown)
+    card.write(recipe, artifact, "sentence-transformers", does)
+    title = f"sft: {recipe.model}, {recipe.task.kind}"
+    report.write(title, artifact, steps, [], shown, recipe)

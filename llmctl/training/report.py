@@ -43,7 +43,8 @@ def write(
     """
     page = Report(title)
     page.facts(artifact.summary)
-    unit = "nats per token" if isinstance(recipe, SftRecipe) else "loss"
+    causal = isinstance(recipe, SftRecipe) and recipe.task.kind == "causal"
+    unit = "nats per token" if causal else "loss"
     curves(page, steps, [(*LOSS, unit), *CURVES])
     if draw is not None:
         draw(page)

@@ -52,7 +52,7 @@ def tune(recipe: SftRecipe, task: RerankerTask, artifact: Artifact) -> None:
     after = ranks(model, held, found, recipe.batch_size)
     report.compare_ranks(artifact, before, after, recipe.seed)
     against_search(artifact, held, found, after)
-    encoder.written(f"sft: {recipe.model}, to rerank", artifact, steps, train)
+    encoder.written(recipe, "text-ranking", artifact, steps, train)
 
 
 def load(folder: Path, recipe: SftRecipe) -> Any:

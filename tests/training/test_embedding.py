@@ -85,8 +85,13 @@ def test_a_run_learns_and_ingest_takes_its_model(tiny_encoder: Path, tmp_path: P
     for name in ("ndcg@10", "mrr"):
         change = artifact.metrics[f"{name}_after"] - artifact.metrics[f"{name}_before"]
         assert artifact.metrics[f"{name}_diff"] == pytest.approx(change)
-    assert "Loss of each step" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Loss of each step" in page and "The recipe" in page
     folder = str(tmp_path / "out" / "model")
+    card = Path(folder, "README.md").read_text()
+    assert "pipeline_tag: sentence-similarity" in card and "ndcg@10_after" in card
+    assert "widget" not in card, "it shows no text that was learnt from"
+    assert artifact.model is not None and "licence" in artifact.model
     with Embedder.of({"kind": "sentence_transformers", "model": folder}).open() as embedder:
         assert embedder.texts(["a pump"]).shape == (1, 32)
         # rows were cut at 16 tokens to learn; the model reads as much as before

@@ -43,6 +43,8 @@ def test_a_run_learns_to_tell_the_right_text_from_its_neighbours(
     assert 0 < artifact.metrics["ndcg@10_search"] <= 1
     assert "Loss of each step" in (tmp_path / "out" / "report.html").read_text()
     assert artifact.model is not None and artifact.model["path"] == "model"
+    card = (tmp_path / "out" / "model" / "README.md").read_text()
+    assert "pipeline_tag: text-ranking" in card and "widget" not in card
 
 
 def test_a_killed_run_continues_to_the_same_weights(tiny_encoder: Path, tmp_path: Path) -> None:
