@@ -133,10 +133,10 @@ class Entries(Sequence[Entry]):
 class _Collector:
     """Takes rows one by one or many together; texts go to files in a folder when one is given."""
 
-    def __init__(self, kinds: Sequence[str], folder: Path | None, room: int) -> None:
-        columns = {"texts": room, "ids": 0, **{f"values-{kind}": 0 for kind in kinds}}
+    def __init__(self, kinds: Sequence[str], folder: Path | None) -> None:
+        columns = ["texts", "ids", *(f"values-{kind}" for kind in kinds)]
         self._kinds = kinds
-        self._writers = [Writer(folder / n if folder else None, r) for n, r in columns.items()]
+        self._writers = [Writer(folder / name if folder else None) for name in columns]
         self._files, self._names = list[str](), list[str]()
         self._file, self._line, self._reasons = array("I"), array("I"), array("b")
         self._ranks: array[float] | None = None
@@ -184,13 +184,13 @@ class _Collector:
 
 
 def collected(
-    each: Iterable[Entry | Batch], kinds: Sequence[str], folder: Path | None, room: int = 0
+    each: Iterable[Entry | Batch], kinds: Sequence[str], folder: Path | None
 ) -> tuple[Entries, NDArray[np.float64] | None]:
     """The rows, and their ranks, shape (rows, 2), when one has any; texts go to files in `folder`.
 
-    `kinds` name the methods that an entry's `values` are for; `room` is about the texts' bytes.
+    `kinds` name the methods that an entry's `values` are for.
     """
-    collector = _Collector(kinds, folder, room)
+    collector = _Collector(kinds, folder)
     for part in each:
         if isinstance(part, Batch):
             collector.batch(part)

@@ -26,13 +26,11 @@ def picked(texts: Sequence[str], places: Ids) -> Iterator[str]:
 
 
 class Writer:
-    """Texts one after the other, in memory or in a file; `room` is what they may take in memory."""
+    """Texts one after the other, in memory or in a file."""
 
-    def __init__(self, file: Path | None = None, room: int = 0) -> None:
+    def __init__(self, file: Path | None = None) -> None:
         self._file = file
         self._out = file.open("wb") if file else None
-        # one large array, which NumPy asks huge pages for; what is not written takes no memory
-        self._data, self._size = np.empty(room, np.uint8), 0
         self._offsets = array("q", [0])
         self._waiting = bytearray()
 
@@ -41,38 +39,25 @@ class Writer:
         self._waiting += text
         self._waiting += b"\n"
         self._offsets.append(self._offsets[-1] + len(text) + 1)
-        if len(self._waiting) >= FLUSHED:
-            self._flush()
+        if self._out is not None and len(self._waiting) >= FLUSHED:
+            self._out.write(self._waiting)
+            self._waiting.clear()
 
     def extend(self, texts: Buffer) -> None:
         """Append many texts."""
-        self._flush()
         ends = texts.offsets[1:] - texts.offsets[0] + self._offsets[-1]
         self._offsets.frombytes(ends.tobytes())
-        self._write(texts.data[texts.offsets[0] : texts.offsets[-1]])
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, bytearray()
-        self._write(np.frombuffer(waiting, np.uint8))
-
-    def _write(self, data: Bytes) -> None:
-        if self._out is not None:
-            self._out.write(data.data)
-            return
-        end = self._size + len(data)
-        if end > len(self._data):
-            grown = np.empty(max(end, 2 * len(self._data)), np.uint8)
-            grown[: self._size] = self._data[: self._size]
-            self._data = grown
-        self._data[self._size : end] = data
-        self._size = end
+        self._waiting += texts.data[texts.offsets[0] : texts.offsets[-1]].data
+        if self._out is not None and len(self._waiting) >= FLUSHED:
+            self._out.write(self._waiting)
+            self._waiting.clear()
 
     def buffer(self) -> Buffer:
         """What was written; nothing can be added any more."""
-        self._flush()
         offsets = np.frombuffer(self._offsets, np.int64)
         if self._out is None or self._file is None:
-            return Buffer(self._data[: self._size], offsets)
+            return Buffer(np.frombuffer(self._waiting, np.uint8), offsets)
+        self._out.write(self._waiting)
         self._out.close()
         return Buffer(in_place(self._file), offsets)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from llmctl import rows as row_files
 from llmctl.data import blocks, index, lines, scan
 from llmctl.data.dedupers.base import Cut, Signed
 from llmctl.data.entries import Batch, Entries, Entry, collected, preference, short
-from llmctl.data.kernels import Ids, kernel
+from llmctl.data.kernels import Ids, kernel, mapped
 from llmctl.data.verdicts import Verdicts, judge, threads_of
 from llmctl.errors import InputError
 
@@ -39,11 +40,10 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     """Write kept.jsonl, dropped.jsonl, report.html, and the held-out splits unchanged."""
     warm_up()
     files = [rows_at(artifact.input(key)) for key in recipe.files()]
-    size = sum(map(_size, files))
-    spill = spill_folder(recipe, artifact, size)
+    spill = spill_folder(recipe, artifact, files)
     kinds = reading(recipe)
     each = chain(references(recipe, artifact), entries_of(recipe, files))
-    entries, rank = collected(each, kinds, spill, 0 if spill else size)
+    entries, rank = collected(each, kinds, spill)
     fixed = entries.fixed
     signed = tuple(signatures(recipe, artifact, entries))
     if len(entries) == fixed:
@@ -57,21 +57,13 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     place = np.arange(fixed, len(entries))  # number of a row -> its place by preference
     if by_rank is not None:
         place[by_rank - fixed] = np.arange(fixed, len(entries))
-    copy_kept(recipe, artifact, files, verdicts, place)
-    leaks, repeats = verdicts.leaks, dropped(recipe, verdicts, place[verdicts.twin[place] >= 0])
-    artifact.write_jsonl(
-        "dropped.jsonl", chain(leaks.rows(verdicts.entries, dropped=True), repeats)
-    )
-    if recipe.decontaminate is not None:
-        artifact.write_jsonl("flagged.jsonl", leaks.rows(verdicts.entries, dropped=False))
-        artifact.write_json("contamination.json", leaks.table())
+    measure(artifact, verdicts, fixed)
+    copied = partial(copy_kept, recipe, artifact, files, verdicts, place)
+    told = partial(tell, recipe, artifact, verdicts, place, fixed)
+    mapped(lambda write: write(), [copied, told], threads_of(recipe))
     if recipe.index:
         index.write(recipe, artifact, verdicts, place)
     copy_splits(recipe, artifact)
-    measure(artifact, verdicts, fixed)
-    from llmctl.data.dedup_report import write
-
-    write(recipe, artifact, verdicts, fixed)
 
 
 def warm_up() -> None:
@@ -92,9 +84,9 @@ def rows_at(path: Path) -> Path:
     return row_files.find(path)
 
 
-def spill_folder(recipe: DedupRecipe, artifact: Artifact, size: int) -> Path | None:
-    """Where to work when `size` bytes of rows do not fit into the memory that the recipe allows."""
-    if fits(recipe, size):
+def spill_folder(recipe: DedupRecipe, artifact: Artifact, files: list[Path]) -> Path | None:
+    """Where to work when the rows do not fit into the memory that the recipe allows."""
+    if fits(recipe, sum(map(_size, files))):
         return None
     ui.note("the rows do not fit into `memory_mb`: working from files")
     folder = artifact.scratch / "spill"
@@ -223,6 +215,26 @@ def dropped(recipe: DedupRecipe, verdicts: Verdicts, rows: Ids) -> Iterator[dict
                 "line": short(where),
                 "twin_line": short(its_where),
             }
+
+
+def tell(
+    recipe: DedupRecipe,
+    artifact: Artifact,
+    verdicts: Verdicts,
+    place: NDArray[np.int64],
+    fixed: int,
+) -> None:
+    """Write what was dropped and flagged, and the report."""
+    leaks, repeats = verdicts.leaks, dropped(recipe, verdicts, place[verdicts.twin[place] >= 0])
+    artifact.write_jsonl(
+        "dropped.jsonl", chain(leaks.rows(verdicts.entries, dropped=True), repeats)
+    )
+    if recipe.decontaminate is not None:
+        artifact.write_jsonl("flagged.jsonl", leaks.rows(verdicts.entries, dropped=False))
+        artifact.write_json("contamination.json", leaks.table())
+    from llmctl.data.dedup_report import write
+
+    write(recipe, artifact, verdicts, fixed)
 
 
 def copy_kept(

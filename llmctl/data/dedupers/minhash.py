@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -234,13 +234,18 @@ class MinhashDeduper(Deduper):
         """Sign some texts, here or on the runner."""
         cuts = kernels.cuts(source.sizes(ids), len(ids))
         task = Sign(rows.kernel.name, self.shape(), *permutations)
+
+        def placed(cut: tuple[int, int], made: tuple[Any, Ids]) -> int:
+            out[0][slice(*cut)], out[1][slice(*cut)] = made
+            return cut[1] - cut[0]
+
         if rows.runner.remote:
             texts = (source.part(ids[first:last]) for first, last in cuts)
             made = rows.runner.parts(task, texts, rows.threads)
-        else:  # the texts are gathered where they are signed, too
-            made = rows.runner.parts(
-                lambda cut: task(source.part(ids[cut[0] : cut[1]])), cuts, rows.threads
+            done: Iterator[int] = (placed(*each) for each in zip(cuts, made, strict=True))
+        else:  # the texts are gathered and the signatures put in place where they are signed
+            done = rows.runner.parts(
+                lambda cut: placed(cut, task(source.part(ids[slice(*cut)]))), cuts, rows.threads
             )
-        for (first, last), (signature, counts) in zip(cuts, made, strict=True):
-            out[0][first:last], out[1][first:last] = signature, counts
-            advance(last - first)
+        for count in done:
+            advance(count)
