@@ -66,6 +66,9 @@ def run(recipe: BuildDatasetRecipe, artifact: Artifact) -> None:
     artifact.metrics.update(made=len(made), kept=len(kept), **spending.counts)
     artifact.metrics.update({f"rows_{name}": len(each) for name, each in parts.items()})
     artifact.metrics.update(material.figures)
+    for kind, found in material.figures.items():
+        told = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.items())
+        artifact.summary.append((kind, ", ".join(told)))
     if judged:
         artifact.metrics["judges"] = judging.metrics(judged)
         artifact.summary += [(f"judge {each.setting.title}", each.line()) for each in judged]

@@ -98,6 +98,26 @@ def test_the_page_tells_what_was_made_left_and_kept(tmp_path: Path, source: Path
     assert "not made" in page and ">evol_no_gain<" not in page.partition("Lengths")[0]
 
 
+def test_manifest_and_page_tell_how_far_people_agree(tmp_path: Path) -> None:
+    def votes(*winners: int) -> list[dict[str, Any]]:
+        named = zip(("ann", "bob"), winners, strict=True)
+        return [{"between": [0, 1], "winner": w, "annotator": who} for who, w in named]
+
+    given = [(0, 0), (1, 1), (0, 1)]
+    asked = [{"prompt": f"{n}?", "answers": ["a", "b"]} for n in range(3)]
+    file = tmp_path / "votes.jsonl"
+    rows.write_jsonl(
+        file, ({**row, "votes": votes(*each)} for row, each in zip(asked, given, strict=True))
+    )
+    split = {"validation": 0, "test": 0}
+    out = build(tmp_path, source=str(file), builders=["votes"], filters=[], split=split)
+    told = read_manifest(out)["metrics"]["votes"]
+    # p_o = 2/3; ann says the first twice and bob once, so p_e = 2/3 * 1/3 + 1/3 * 2/3 = 4/9
+    assert told["cohen_kappa"] == pytest.approx(0.4) and told["with_several_votes"] == 3
+    page = (out / "report.html").read_text()
+    assert "<dt>cohen kappa</dt><dd>0.4</dd>" in page and "left: " not in page
+
+
 def test_pairs_name_their_source_and_differ(tmp_path: Path, source: Path) -> None:
     out = build(tmp_path, source=str(source), builders=["preferences"])
     found = everything(out)
