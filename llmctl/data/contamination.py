@@ -107,6 +107,11 @@ def check(recipe: DedupRecipe, entries: Entries, rows: Rows, artifact: Artifact)
         leaks.dropped[hits.row[hits.drop]] = True
         if hits.skipped:
             ui.note(f"{hits.skipped} items are too short for {rule.rule} and were not looked for")
+        if hits.spending is not None and hits.spending.counts:
+            artifact.metrics["confirm"] = {
+                **hits.spending.counts, "cost": round(hits.spending.cost, 6),
+            }  # fmt: skip
+            artifact.summary.append(("confirm", hits.spending.told()))
     artifact.metrics["contamination"] = [
         {k: v for k, v in each.items() if k != "found"} for each in leaks.table()
     ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,10 @@ from hypothesis import strategies as st
 
 from llmctl.data import kernels
 from llmctl.data.dedupers.base import Rows
+from llmctl.data.detectors import overlap, semantic
 from llmctl.data.detectors.base import Detector, Hits
+from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.generation.spending import CallError, Spending
 
 ITEMS = [
     "a train leaves the city at noon and drives for three hours before it stops",
@@ -153,3 +159,63 @@ def test_semantic_flags_a_rephrased_item(tmp_path: Any) -> None:
     # the echo engine answers with the schema's first choice: yes
     assert confirmed.drop.tolist() == [True]
     assert confirmed.verdicts == {0: "yes"}
+
+
+class Confirming(Engine):
+    """Says what `say` makes of a prompt."""
+
+    say: Any
+
+    @contextmanager
+    def start(self) -> Iterator[Session]:
+        yield Sayer(self.say)
+
+
+class Sayer(Session):
+    def __init__(self, say: Any) -> None:
+        self.say = say
+
+    def answer(self, request: Request) -> Reply:
+        said = self.say(request.messages[0]["content"])
+        if said == "fails":
+            raise CallError("busy")
+        return Reply(said, 9, 5, "stop")
+
+
+def test_what_a_model_says_of_a_pair(tmp_path: Path) -> None:
+    """A reply out of form is asked for again once; a call that fails ends nothing."""
+    replies = ('{"same": "yes"}', '{"same": "no"}', "perhaps", "fails")
+    says = dict(zip(("alpha", "beta", "gamma", "delta"), replies, strict=True))
+    calls = []
+
+    def say(prompt: str) -> str:
+        calls.append(prompt)
+        return next(reply for word, reply in says.items() if word in prompt)
+
+    engine = Confirming(say=say)
+    rows = Rows([*says], 0, kernels.NUMPY, scratch=tmp_path)
+    pairs = [("item", text) for text in says]
+    spending = Spending()
+    said = semantic.asked(engine, pairs, rows, spending)
+    assert said == ["yes", "no", "unmeasured", "unmeasured"]
+    assert spending.counts["repairs"] == 1 and spending.counts["failed_calls"] == 1
+    assert len(calls) == 5
+    assert semantic.asked(engine, pairs[:2], rows, Spending()) == ["yes", "no"]
+    assert len(calls) == 5, "a killed run finds what was answered"
+
+
+def test_what_a_model_denies_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(semantic, "asked", lambda *_: ["no", "unmeasured", "yes"])
+    detector = {"kind": "semantic", "threshold": 0.9, "embedder": "hashing", "nearest": 1}
+    confirmed = {**detector, "action": "drop", "confirm": "echo"}
+    found = hits(ITEMS, confirmed, ITEMS)
+    assert (found.row.tolist(), found.drop.tolist()) == ([1, 2], [False, True])
+    assert found.verdicts == {0: "unmeasured", 1: "yes"}
+
+
+def test_the_rows_that_tell_what_is_rare_do_not_depend_on_their_order() -> None:
+    texts = [f"row {n % 9000}" for n in range(12_000)]
+    chosen = {texts[i] for i in overlap.sampled(texts, np.arange(len(texts)))}
+    turned = texts[::-1]
+    assert len(chosen) == overlap.SAMPLED
+    assert chosen == {turned[i] for i in overlap.sampled(turned, np.arange(len(turned)))}

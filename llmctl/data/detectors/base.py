@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from llmctl.data.dedupers.base import Rows
 from llmctl.data.kernels import Ids
 from llmctl.data.twins import Floats
 from llmctl.plugins import Backend
+
+if TYPE_CHECKING:
+    from llmctl.generation.spending import Spending
 
 Action = Literal["drop", "flag"]
 
@@ -30,6 +33,8 @@ class Hits:
     """Number of a hit -> what a model said of it."""
     skipped: int = 0
     """Items that this detector cannot look for."""
+    spending: Spending | None = None
+    """What was asked of a model."""
 
 
 class Detector(Backend):

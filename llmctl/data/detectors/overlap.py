@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
@@ -194,8 +195,8 @@ class OverlapDetector(Detector):
         values, begin, words = kernels.shingles(table.data, table.offsets, self.shape(1))
         sizes = np.minimum(_whole(words), self.ngram)
         searched = words >= (self.shortest or SHORTEST[self.unit])
-        chosen = ids[:: max(1, len(ids) // SAMPLED)]
-        sample = Buffer.of(encoded(text, case=True) for text in picked(rows.texts, chosen))
+        chosen = picked(rows.texts, sampled(rows.texts, ids))
+        sample = Buffer.of(encoded(text, case=True) for text in chosen)
         weight = np.ones(len(values))
         if self.weighted:
             word, seen = values >> SET_SHIFT, np.ones(len(values))
@@ -233,6 +234,15 @@ class OverlapDetector(Detector):
         row, item, score = bulk(*found)
         drop = (score >= sure[item] - 1e-9) & (self.action == "drop")
         return Hits(row, item, score, drop, skipped=int((~searched).sum()))
+
+
+def sampled(texts: Sequence[str], ids: Ids) -> Ids:
+    """About SAMPLED different texts, the same ones in whatever order the rows come."""
+    if len(ids) <= SAMPLED:
+        return ids
+    sums = (zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in picked(texts, ids))
+    _, first = np.unique(np.fromiter(sums, np.uint32, len(ids)), return_index=True)
+    return ids[first[:SAMPLED]]
 
 
 def _seen(texts: Buffer, form: Shape, rows: Rows) -> Callable[[Words], Ids]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -12,8 +12,11 @@ from llmctl.data import vectors
 from llmctl.data.dedupers.base import Rows
 from llmctl.data.detectors.base import Action, Detector, Hits
 from llmctl.data.kernels import Ids
-from llmctl.engines.base import Engine, Request
+from llmctl.engines.base import Engine
+from llmctl.generation.asking import Asking
+from llmctl.generation.spending import Spending
 from llmctl.rag.embedders.base import Embedder
+from llmctl.records import Dropped
 
 QUESTION = """Two texts follow. Is the second one the same question or problem as the first, only \
 in other words or with other names? A problem with other numbers is not the same.
@@ -74,45 +77,30 @@ class SemanticDetector(Detector):
         drop = np.full(len(row), self.action == "drop")
         if self.confirm is None:
             return Hits(row, item, score, drop)
-        said = self._asked(self.confirm, items, rows, row, item)
+        spending = Spending(max_failures=0.5)
+        pairs = [
+            (items[j], rows.texts[i]) for i, j in zip(row.tolist(), item.tolist(), strict=True)
+        ]
+        said = asked(self.confirm, pairs, rows, spending)
         stays = np.array([each != "no" for each in said], bool)
         drop &= np.array([each == "yes" for each in said], bool)
         verdicts = dict(enumerate(each for each in said if each != "no"))
-        return Hits(row[stays], item[stays], score[stays], drop[stays], verdicts)
-
-    def _asked(
-        self, engine: Engine, items: Sequence[str], rows: Rows, row: Ids, item: Ids
-    ) -> list[str]:
-        """yes, no or unmeasured for each pair; answers are kept for a killed run."""
-        requests = [
-            Request(
-                [
-                    {
-                        "role": "user",
-                        "content": QUESTION.format(
-                            item=items[j][:SHOWN], row=rows.texts[i].replace("\0", "\n")[:SHOWN]
-                        ),
-                    }
-                ],
-                schema=ANSWER,
-                max_tokens=16,
-                seed=rows.seed,
-            )
-            for i, j in zip(row.tolist(), item.tolist(), strict=True)
-        ]
-        if not requests:
-            return []
-        cache = rows.scratch / "confirm.sqlite" if rows.scratch is not None else None
-        with engine.open(cache) as session:
-            return [_verdict(reply.text) for reply in session.chat_many(requests)]
+        return Hits(row[stays], item[stays], score[stays], drop[stays], verdicts, spending=spending)
 
 
-def _verdict(text: str) -> str:
-    from pydantic_core import from_json
+def asked(
+    engine: Engine, pairs: Sequence[tuple[str, str]], rows: Rows, spending: Spending
+) -> list[str]:
+    """yes, no or unmeasured for each (item, row); answers are kept for a killed run."""
+    asking = Asking(rows.scratch / "confirm.sqlite" if rows.scratch is not None else None, spending)
+    with asking.open(engine) as asker:
 
-    try:
-        said = from_json(text)
-    except ValueError:
-        return "unmeasured"
-    same = said.get("same") if isinstance(said, dict) else None
-    return same if same in ("yes", "no") else "unmeasured"
+        def work(each: dict[str, Any]) -> Iterator[str]:
+            item, row = (text.replace("\0", "\n")[:SHOWN] for text in pairs[each["id"]])
+            turn = {"role": "user", "content": QUESTION.format(item=item, row=row)}
+            yield asker.ask([turn], ANSWER, max_tokens=16, seed=rows.seed)["same"]
+
+        numbered = [{"id": number} for number in range(len(pairs))]
+        found = list(asker.each(numbered, work, "confirm"))
+    spending.check()
+    return ["unmeasured" if isinstance(each, Dropped) else each for each in found]
