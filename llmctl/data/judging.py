@@ -12,6 +12,7 @@ from llmctl import ui
 from llmctl.data.filters.base import answer_of, field_of
 from llmctl.errors import InconclusiveError, InputError
 from llmctl.evaluation import judging as figures
+from llmctl.generation.spending import current
 from llmctl.judges.base import POINTS, Answered, Contest, Judgement, LiveJudge, Preference
 from llmctl.records import Dropped, check_example, check_pair, form_of
 from llmctl.schema.judging import Judging, Shown
@@ -60,11 +61,11 @@ def _by_one(
 ) -> Iterator[Row | Dropped]:
     """Rows with this judge's word, or why they leave."""
     said: list[Judgement | Preference] = []
-    label = f"judge {setting.title}"
+    label, account = f"judge {setting.title}", current()
     with setting.judge.open(cache) as live, ui.progress(label, len(rows)) as advance:
         for each in opinions(live, rows, setting.show):
             said.append(each)
-            advance()
+            advance(1, account.told() if account is not None else "")
         agreement = calibrated(live, setting.labels, setting.show) if setting.labels else {}
     told.append(_told(setting, rows, said, agreement))
     silent = sum(_score(each) is None for each in said)

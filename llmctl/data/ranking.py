@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from llmctl import ui
+from llmctl.evaluation import judging
 from llmctl.judges.base import Answered, Contest, Judge, LiveJudge
 
 if TYPE_CHECKING:
@@ -39,15 +40,28 @@ def ranked(judge: Judge, material: Material, rows: Sequence[Row]) -> Iterator[Ra
     """Every row with the points of its answers, in the order of the rows.
 
     A judge that scores gives each answer its score. One that only compares sees each pair of
-    answers; an answer's points are its share of wins, a tie counting half.
+    answers; an answer's points are its share of wins, a tie counting half. What tells how far the
+    judge can be trusted (position, length, silence) goes to `material.figures`.
     """
     method = _scores if judge.scores else _contests
     with material.asking.judge(judge) as live:
         total = sum(len(row["answers"]) for row in rows)
         if not judge.scores:
             total = sum(len(row["answers"]) * (len(row["answers"]) - 1) // 2 for row in rows)
+        told: list[tuple[Any, Any]] = []
         with ui.progress(f"judge {judge.kind}", total) as advance:
-            yield from method(judge, live, rows, advance)
+            for each in method(judge, live, rows, told):
+                advance(len(each.judgements), material.asking.spending.told())
+                yield each
+    if told:
+        asked, said = zip(*told, strict=True)
+        found = (
+            judging.of_scores([each.answer for each in asked], said)
+            if judge.scores
+            else judging.of_preferences(asked, said)
+        )
+        numbers = {key: each for key, each in found.items() if isinstance(each, int | float)}
+        material.figures[f"judge {judge.kind}"] = numbers
 
 
 def _answered(row: Row, content: str) -> Answered:
@@ -61,39 +75,39 @@ def _beside(row: Row) -> dict[str, Any]:
     return {**{k: str(v) for k, v in known.items() if v is not None}, "row": row}
 
 
-def _scores(judge: Judge, live: LiveJudge, rows: Sequence[Row], advance: Any) -> Iterator[Ranked]:
-    items = chain.from_iterable(
-        (_answered(row, each["content"]) for each in row["answers"]) for row in rows
-    )
-    said = live.score(items)
+def _scores(
+    judge: Judge, live: LiveJudge, rows: Sequence[Row], told: list[tuple[Any, Any]]
+) -> Iterator[Ranked]:
+    items = [_answered(row, each["content"]) for row in rows for each in row["answers"]]
+    both = zip(items, live.score(items), strict=True)
     for row in rows:
         points: list[float | None] = []
         judgements = []
         for number in range(len(row["answers"])):
-            each = next(said)
-            advance()
+            told.append(next(both))
+            each = told[-1][1]
             points.append(each.score)
             word = {"judge": judge.kind, "answer": number, "score": each.score}
             judgements.append({**word, "reason": each.reason, "unmeasured": each.score is None})
         yield Ranked(row, points, judgements)
 
 
-def _contests(judge: Judge, live: LiveJudge, rows: Sequence[Row], advance: Any) -> Iterator[Ranked]:
-    items = chain.from_iterable(
-        (
-            Contest(str(row["id"]), row["prompt"], one["content"], other["content"], **_beside(row))
-            for one, other in combinations(row["answers"], 2)
-        )
+def _contests(
+    judge: Judge, live: LiveJudge, rows: Sequence[Row], told: list[tuple[Any, Any]]
+) -> Iterator[Ranked]:
+    items = [
+        Contest(str(row["id"]), row["prompt"], one["content"], other["content"], **_beside(row))
         for row in rows
-    )
-    said = live.compare(items)
+        for one, other in combinations(row["answers"], 2)
+    ]
+    both = zip(items, live.compare(items), strict=True)
     for row in rows:
         count = len(row["answers"])
         wins, played = [0.0] * count, [0] * count
         judgements = []
         for one, other in combinations(range(count), 2):
-            each = next(said)
-            advance()
+            told.append(next(both))
+            each = told[-1][1]
             got = each.points
             word = {"judge": judge.kind, "between": [one, other], "winner": each.winner}
             more = {"consistent": each.consistent, "reason": each.reason}

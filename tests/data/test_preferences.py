@@ -96,6 +96,21 @@ def test_a_judge_that_follows_the_position_makes_no_pair(says: Any) -> None:
     assert len(asked) == 2  # both orders
 
 
+def test_how_far_a_judge_of_candidates_can_be_trusted_is_told(says: Any) -> None:
+    says(verdict(lambda first, second: "A" if "alpha" in (first, second) else "B"))
+    rows = [row_of("alpha", "beta"), row_of("beta", "gamma")]
+    material = Material(rows=rows)
+    list(Builder.of({"kind": "best_worst", "judge": PAIRWISE}).build(material))
+    assert material.figures["judge pairwise"]["position_consistency"] == 0
+    scored = Material(
+        rows=[row_of("no", "warm air", "warm water it is", reference="warm water it is")]
+    )
+    judge = {"kind": "match", "rule": "f1"}
+    list(Builder.of({"kind": "best", "judge": judge}).build(scored))
+    assert scored.figures["judge match"]["judged"] == 3
+    assert scored.figures["judge match"]["length_correlation"] == pytest.approx(1)
+
+
 def test_best_and_worst_of_several_by_comparisons(says: Any) -> None:
     order = ["gamma", "alpha", "beta"]
     says(verdict(lambda a, b: "A" if order.index(a) < order.index(b) else "B"))
