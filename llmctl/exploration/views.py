@@ -14,8 +14,8 @@ from llmctl.errors import InputError
 SPLITS = ("train", "validation", "test")
 WHOLE = ("kept", "queue", "chunks", "documents", "examples", "pairs")
 """Names of the one file of a folder that has no splits, in the order of preference."""
-LABELLED = {"prompt": "prompt", "assistant": "completion"}
-"""Role -> field of an answer that is labelled as good or bad."""
+LABELLED = {True: "good", False: "bad"}
+"""Label of a single answer -> its role, so that good answers stand beside bad ones."""
 ASKED = ("instruction", "prompt", "question", "query", "problem", "input", "context")
 ANSWERED = ("output", "completion", "response", "answer", "solution", "canonical_solution")
 
@@ -38,7 +38,7 @@ class View:
     @property
     def answer(self) -> str:
         """What is learnt: the answer, the better answer of a pair, or the text itself."""
-        for role in ("assistant", "chosen", "text"):
+        for role in ("assistant", "chosen", *LABELLED.values(), "text"):
             if role in self.texts:
                 return self.texts[role]
         return ""
@@ -99,7 +99,9 @@ def texts_of(row: Mapping[str, Any], where: str = "") -> dict[str, str]:
         each = [a.get("content") if isinstance(a, Mapping) else a for a in row["answers"]]
         return {"prompt": _flat(row.get("prompt")), "assistant": "\n".join(map(str, each))}
     if isinstance(row.get("completion"), list):
-        return {key: _flat(row.get(old)) for key, old in LABELLED.items()}
+        label = row.get("label")
+        role = LABELLED[label] if isinstance(label, bool) else "assistant"
+        return {"prompt": _flat(row.get("prompt")), role: _flat(row["completion"])}
     if isinstance(row.get("text"), str):
         return {"text": row["text"]}
     strings = {key: value for key, value in row.items() if isinstance(value, str)}

@@ -109,6 +109,7 @@ SAID = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
             {"instruction": "i", "completions": [{"response": "a"}, {"response": "b"}]},
             {"prompt": "i", "assistant": "a\nb"},
         ),
+        ({"prompt": "p", "completion": "c", "label": False}, {"prompt": "p", "bad": "c"}),
         ({"question": "q", "answer": "a", "n": 3}, {"user": "q", "assistant": "a"}),
         ({"headline": "h", "id": "1"}, {"headline": "h"}),
         ({"n": 3}, {}),
