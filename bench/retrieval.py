@@ -29,6 +29,7 @@ from llmctl.evaluation.relevance import ndcg
 from llmctl.rag import keywords
 from llmctl.rag.collection import Snapshot
 from llmctl.rag.embedders.base import Embedder
+from llmctl.rag.metadata import Described
 from llmctl.rag.retrieve import Retriever
 from llmctl.rag.stores.base import Store
 from llmctl.schema.keywords import Keywords
@@ -114,6 +115,10 @@ def store(folder: Path, source: Any, settings: Keywords | None) -> Iterator[Retr
         (folder / "store").mkdir(parents=True)
         rows.write_jsonl(folder / "chunks.jsonl", chunks)
         keywords.build(folder / "keywords", zip(source.ids, source.texts, strict=True), settings)
+        described = Described({})
+        for chunk in chunks:
+            described.add(chunk)
+        (folder / "metadata.json").write_text(json.dumps(described.row()))
         np.save(folder / "vectors.npy", source.vectors.astype(np.float32))
         chroma.write(folder / "store", Snapshot(folder, "bench"), lambda count: None)
         (folder / "done").touch()
@@ -233,11 +238,15 @@ def tune(collections: list[Collection]) -> None:
 
 
 def small(collections: list[Collection]) -> None:
-    """Smoothing where there are few candidates: the mean gain over all judged queries."""
-    print("\n| documents | without smoothing | default | change |\n|---:|---:|---:|---:|")
-    for size in (12, 20, 30, 50, 80):
-        found: list[list[list[float]]] = [[[], []] for _ in collections]
-        for scores, collection in zip(found, collections, strict=True):
+    """Smoothing where there are few candidates: off, with its whole share, and as it is."""
+    print("\n| documents | none | whole share | default | default - whole share |")
+    print("|---:|---:|---:|---:|---:|")
+    for size in (12, 30):
+        ways: list[dict[str, Any]] = [
+            {"smoothing": 0}, {"smoothing_neighbours": size // 10}, {}
+        ]  # fmt: skip
+        found: list[list[list[float]]] = [[[] for _ in collections] for _ in ways]
+        for number, collection in enumerate(collections):
             draw = random.Random(size)
             with collection.shelf() as retriever:
                 for row in collection.queries:
@@ -246,18 +255,14 @@ def small(collections: list[Collection]) -> None:
                         continue
                     names = ", ".join(f"'{key}'" for key in chosen)
                     grades = {k: g for k, g in collection.judged[row["_id"]].items() if k in chosen}
-                    for each, smoothing in zip(scores, (0, None), strict=True):
-                        keys = {} if smoothing is None else {"smoothing": smoothing}
+                    for scores, keys in zip(found, ways, strict=True):
                         search = way(retriever, filter=f"title in ({names})", **keys)
-                        each.append(ndcg(search(row["text"]), grades, 10))
-        without, default = ([np.array(each[i]) for each in found] for i in (0, 1))
-        gain = [b - a for a, b in zip(without, default, strict=True)]
+                        scores[number].append(ndcg(search(row["text"]), grades, 10))
+        none, whole, default = ([np.array(scores) for scores in each] for each in found)
+        gain = [b - a for a, b in zip(whole, default, strict=True)]
         low, high = interval(gain)
-        print(
-            f"| {size} | {mean(without):.3f} | {mean(default):.3f} "
-            f"| {mean(gain):+.3f} ({low:+.3f} to {high:+.3f}) |",
-            flush=True,
-        )
+        values = " | ".join(f"{mean(each):.3f}" for each in (none, whole, default))
+        print(f"| {size} | {values} | {mean(gain):+.3f} ({low:+.3f} to {high:+.3f}) |", flush=True)
 
 
 def _few(

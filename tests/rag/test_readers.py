@@ -556,6 +556,36 @@ def test_files_of_this_project(kind: str, names: tuple[str, ...], words: str) ->
         assert len(found.text) > 100 and words in found.text
 
 
+def test_mail_of_pythons_own_tests() -> None:
+    """Digests, bounces, signed and broken messages from the archives of real lists."""
+    folder = Path(json.__file__).parent.parent / "test/test_email/data"
+    if not folder.is_dir():
+        pytest.skip("this Python comes without its tests")
+    kept, reasons = 0, []
+    for path in sorted(folder.glob("msg_*.txt")):
+        try:
+            found = one("email", path)
+        except Unreadable as error:
+            reasons.append(error.reason)
+            continue
+        kept += 1
+        assert found.text.strip() and "Content-Transfer-Encoding:" not in found.text, path
+    assert kept >= 35 and len(reasons) <= 10 and set(reasons) <= {"not_email", "no_text"}
+    bounce = one("email", folder / "msg_43.txt")
+    assert "BANNED FILENAME ALERT" in bounce.text and bounce.meta["created"]
+
+
+def test_parquet_of_pyarrows_own_tests() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    files = sorted((Path(pyarrow.__file__).parent / "tests/data/parquet").glob("*.parquet"))
+    if not files:
+        pytest.skip("this pyarrow comes without its tests")
+    for path in files:
+        found = many("parquet", path)
+        first = text_of(next(iter(found.values())))
+        assert len(found) >= 3 and ("carat: 0.2" in first or "b: 0.1" in first), path
+
+
 def test_pdfs_that_a_browser_prints(tmp_path: Path) -> None:
     """Three files with embedded fonts, one of them of several pages in three scripts."""
     pytest.importorskip("pypdf")
