@@ -472,6 +472,19 @@ def test_a_message_prefers_plain_text_and_may_have_only_a_subject(tmp_path: Path
     assert one("email", tmp_path / "c.eml").text == "b\n"
 
 
+def test_a_forwarded_message_is_read_too(tmp_path: Path) -> None:
+    inner = message(1, lambda mail: mail.set_content("The pump is loud.\n"))
+    outer = message(2, lambda mail: mail.set_content("See below.\n"))
+    outer.add_attachment(inner)
+    whole = message(3, lambda mail: mail.add_attachment(outer))  # nothing but a message in it
+    for name, mail in (("outer", outer), ("whole", whole)):
+        (tmp_path / f"{name}.eml").write_bytes(bytes(mail))
+    below = f"From: {inner['from']}\nSubject: {inner['subject']}\n\nThe pump is loud.\n"
+    assert one("email", tmp_path / "outer.eml").text == f"See below.\n\n{below}"
+    found = one("email", tmp_path / "whole.eml")
+    assert found.text.endswith(f"See below.\n\n{below}") and found.title == whole["subject"]
+
+
 def test_every_message_of_a_mailbox_is_a_document(tmp_path: Path) -> None:
     import mailbox
 

@@ -106,7 +106,7 @@ def _parsed(data: bytes) -> tuple[str, Parsed]:
         if message.get_content_type() in LOCKED:
             raise Unreadable("encrypted", "the message is encrypted; decrypt it first")
         subject = _header(message, "subject")
-        text = _body(message) or subject
+        text = _text(message) or subject
         meta = _meta(message)
         name = _header(message, "message-id").strip("<> ")[:200]
     except Unreadable:
@@ -143,6 +143,27 @@ def _meta(message: EmailMessage) -> dict[str, Any]:
 
 def _parts(message: EmailMessage) -> bool:
     return message.is_multipart() and message.get_content_maintype() == "multipart"
+
+
+def _text(message: EmailMessage) -> str:
+    """Its own words, then those of the messages that it carries, each below its headers."""
+    text = _body(message)
+    for each in _carried(message):
+        about = {"From": _header(each, "from"), "Subject": _header(each, "subject")}
+        head = "".join(f"{name}: {value}\n" for name, value in about.items() if value)
+        inside = _text(each)
+        if head or inside:
+            text += "\n" * bool(text) + head + "\n" * bool(head and inside) + inside
+    return text
+
+
+def _carried(message: Any) -> Iterator[EmailMessage]:
+    """What was forwarded as an attachment, and the messages of a digest."""
+    if message.get_content_type() == "message/rfc822":
+        yield from (each for each in message.get_payload() if not isinstance(each, str))
+    elif _parts(message):
+        for part in message.iter_parts():
+            yield from _carried(part)
 
 
 def _body(message: EmailMessage) -> str:
