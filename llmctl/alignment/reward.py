@@ -22,7 +22,7 @@ class RewardObjective(Objective):
     """
 
     unused: ClassVar[tuple[str, ...]] = (
-        *DIRECT_KEYS, "answers", "loss", "beta", "samples", "eval_every",
+        *DIRECT_KEYS, "answers", "loss", "beta", "samples", "eval_every", "regression",
     )  # fmt: skip
 
     margin: Literal["none", "scores"] = Field(

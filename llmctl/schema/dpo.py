@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from llmctl.alignment.base import Objective
+from llmctl.evaluation.tasks.base import Task
 from llmctl.judges.base import Judge
 from llmctl.schema.base import Part
 from llmctl.schema.losses import USED_BY, Loss
@@ -67,6 +68,16 @@ class Answers(Part):
         if self.judge is not None and self.rows < 2:
             raise ValueError("answers.judge compares answers: set answers.rows to 2 or more")
         return self
+
+
+class Regression(Part):
+    """What the model could do before and must not lose."""
+
+    tasks: list[Task] = Field(
+        default_factory=list,
+        description="Tasks of `eval`, measured for the model before and after, item by item.",
+    )
+    limit: int = Field(100, ge=2, description="Most items of a task, drawn with the seed.")
 
 
 class DpoRecipe(TrainingRecipe):
@@ -142,6 +153,18 @@ class DpoRecipe(TrainingRecipe):
         description="What is measured on the model's own answers after training.",
     )
 
+    regression: Regression = Field(
+        default_factory=lambda: Regression.model_validate({}),
+        description="What is measured on other tasks, to see what alignment cost.",
+    )
+
+    @model_validator(mode="after")
+    def _tasks_have_names_of_their_own(self) -> Self:
+        titles = [each.title for each in self.regression.tasks]
+        if twice := {title for title in titles if titles.count(title) > 1}:
+            raise ValueError(f"two tasks are named '{min(twice)}'; give them a `name`")
+        return self
+
     @model_validator(mode="after")
     def _objective_uses_the_keys(self) -> Self:
         for key in self.objective.unused:
@@ -200,4 +223,21 @@ class DpoRecipe(TrainingRecipe):
         for part, judge in (("checks", self.checks.judge), ("answers", self.answers.judge)):
             files = {} if judge is None else judge.model_inputs()
             found |= {f"{part}.judge.{key}": each for key, each in files.items()}
+        for number, task in enumerate(self.regression.tasks):
+            for key, ref in task.inputs().items():
+                found[f"regression.tasks.{number}.{key}"] = ref
         return found
+
+    def revisions(self) -> dict[str, str]:
+        """The versions of the judges' and the tasks' prompts."""
+        asked: dict[str, Judge | Task | None] = {
+            "checks.judge": self.checks.judge,
+            "answers.judge": self.answers.judge,
+        }
+        asked |= {f"regression.tasks.{n}": task for n, task in enumerate(self.regression.tasks)}
+        return {
+            f"{part}.{key}": version
+            for part, each in asked.items()
+            if each is not None
+            for key, version in each.revisions().items()
+        }

@@ -23,7 +23,7 @@ BASE: dict[str, Any] = {
 
 
 def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
-    from llmctl.training import config, direct_config
+    from llmctl.training import config, direct_config, regression
 
     if recipe.objective.kind != "direct":
         return objective(recipe, tmp_path)
@@ -33,6 +33,8 @@ def build(recipe: Any, tmp_path: Path) -> SimpleNamespace:
     )
     built.said, built.refused = told(recipe, tmp_path)
     built.answers = answered(recipe, tmp_path)
+    if recipe.regression.tasks:
+        built.regression = regression.asked(recipe, tmp_path)
     return built
 
 
@@ -201,6 +203,7 @@ AROUND: dict[str, dict[str, Any]] = {
     "gamma": {"loss": "simpo"},
     "answers": {"answers": {"rows": 3}},
     "checks": {"checks": {"judge": {"kind": "match"}}},
+    "regression": {"regression": {"tasks": [{"kind": "choice", "data": "a"}]}},
     "alpha": {"loss": "alphapo", "alpha": 0.2},
     "reference_sync": {"method": "full"},
     "desirable_weight": {"loss": "kto", "batch_size": 2},
@@ -238,6 +241,12 @@ ROWS = sft.SHARED | {
     "answers.rows": (5, lambda built: built.answers.prompts),
     "answers.max_tokens": (9, lambda built: built.answers.most),
     "answers.judge": ({"kind": "match"}, lambda built: built.answers.won, 0.5),
+    "regression.tasks": (
+        [{"kind": "loss", "data": "a"}],
+        lambda b: b.regression.tasks[0].kind,
+        "loss",
+    ),
+    "regression.limit": (7, lambda built: built.regression.limit),
     "objective": ("reward", lambda built: built.kind),
     "objective[reward].margin": ("scores", lambda built: built.columns[0].get("margin"), 2.0),
     "objective[reward].center": (0.02, lambda built: built.args.center_rewards_coefficient),
