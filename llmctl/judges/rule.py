@@ -11,6 +11,9 @@ from pydantic import Field
 from llmctl.data.filters.base import Filter
 from llmctl.judges.base import Answered, Judge, Judgement, LiveJudge
 
+OTHERS = ("prompt", "chosen", "rejected", "completion", "label", "answers", "votes")
+"""Keys of rows that are no conversation."""
+
 
 class RuleJudge(Judge):
     """1 when the filter keeps the row with this answer, else 0 with the filter's detail."""
@@ -47,10 +50,14 @@ class Rule(LiveJudge):
 
 
 def as_row(item: Answered) -> dict[str, object]:
-    """The row that a filter sees: the conversation with this answer, and what belongs to it."""
+    """The row that a filter sees: the conversation with this answer, and what belongs to it.
+
+    The row's other answers are not there: a filter would look at them instead.
+    """
+    rest = {key: value for key, value in item.row.items() if key not in OTHERS}
     meta = dict(item.row.get("meta") or {})
     for name in ("context", "reference"):
         if (value := getattr(item, name)) is not None:
             meta[name] = value
     turns = [*item.messages, {"role": "assistant", "content": item.answer}]
-    return {**item.row, "id": item.id, "messages": turns, "meta": meta}
+    return {**rest, "id": item.id, "messages": turns, "meta": meta}

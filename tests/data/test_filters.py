@@ -134,6 +134,80 @@ def test_personal_data_is_not_repeated_in_the_detail() -> None:
     assert "acme" not in (verdict("personal", "ann@acme.org", question="bob@acme.org") or "")
 
 
+ASKED = [Message(role="user", content="How?")]
+PLAIN, MAIL = "By hand, twice a day.", "Write to ann@acme.org."
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": MAIL}}]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": MAIL},
+        {"messages": [*ASKED, *answer(MAIL), *ASKED, *answer(PLAIN)]},
+        {"messages": [{"role": "system", "content": MAIL}, *ASKED, *answer(PLAIN)]},
+        {"messages": [*ASKED, CALL]},
+        {"prompt": [Message(role="user", content=MAIL)], "chosen": answer(PLAIN), "rejected": ()},
+        {"prompt": ASKED, "chosen": answer(PLAIN), "rejected": answer(MAIL)},
+        {"prompt": ASKED, "completion": answer(MAIL), "label": False},
+        {"prompt": ASKED, "answers": [{"content": PLAIN}, {"content": MAIL}]},
+    ],
+)
+@pytest.mark.parametrize("kind", ["personal", "keywords"])
+def test_every_part_of_every_form_is_looked_at(row: dict[str, Any], kind: str) -> None:
+    keys = {"words": ["ann@acme.org"]} if kind == "keywords" else {}
+    called = kind == "keywords" and CALL in row.get("messages", ())  # no words
+    assert leaving(kind, {"id": "r", "meta": {}, **row}, **keys) == ([] if called else [0])
+
+
+def of_form(form: str, good: str, bad: str) -> dict[str, Any]:
+    """A row whose worse answer, or one of whose answers, is `bad`."""
+    forms: dict[str, dict[str, Any]] = {
+        "pairs": {"chosen": answer(good), "rejected": answer(bad)},
+        "labelled": {"completion": answer(bad), "label": False},
+        "candidates": {"answers": [{"content": bad}, {"content": good}]},
+    }
+    return {"id": "r", "prompt": ASKED, "meta": {"context": PLAIN}, **forms[form]}
+
+
+@pytest.mark.parametrize("form", ["pairs", "labelled", "candidates"])
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [
+        ("refusal", "I'm sorry, but I can't help with that."),
+        ("parses", "```python\nprint(1\n```"),
+        ("repetition", "warm and cold " * 30),
+        ("arithmetic", "<<1+1=3>>"),
+        ("grounded", "Somewhere else entirely."),
+        ("length", "Hm."),
+    ],
+)
+def test_a_worse_answer_may_be_bad_unless_both_sides_are_looked_at(
+    kind: str, bad: str, form: str
+) -> None:
+    row = of_form(form, PLAIN, bad)
+    assert leaving(kind, row, side="chosen") == []
+    assert leaving(kind, row, side="both") == [0]
+    assert leaving(kind, row) == ([0] if kind == "length" else [])
+    assert leaving(kind, {**of_form(form, bad, bad), "label": True}) == [0]
+
+
+def test_every_answer_is_compared_with_its_own_question() -> None:
+    context = {"context": "The pump moves warm water. The valve is closed by hand."}
+    fine = {**talk("What moves?", "The pump.", "And by hand?", "The valve."), "meta": context}
+    later = {**talk("What moves?", "The pump.", "Else?", "Seven elephants."), "meta": context}
+    again = {**talk("The pump.", "The valve.", "The valve.", "The valve."), "meta": context}
+    before = {**talk("The pump.", "The valve.", "The pump.", "The valve."), "meta": context}
+    assert leaving("grounded", fine, later, again, before) == [1, 2]
+
+
+def test_a_turn_that_only_calls_a_tool_is_no_answer_in_words() -> None:
+    row = {"id": "r", "messages": [*ASKED, CALL, {"role": "tool", "content": "1"}, *answer(PLAIN)]}
+    assert leaving("length", row) == []
+    other = {**CALL, "tool_calls": [{"function": {"arguments": "other"}}]}
+    ends = [{"id": "r", "messages": [*ASKED, call]} for call in (CALL, other, CALL)]
+    assert leaving("duplicate", *ends, by="both") == [2]
+
+
 @given(st.text(alphabet="ab \n", max_size=300))
 def test_shares_are_shares(text: str) -> None:
     assert all(0 <= share <= 1 for _, share, _ in shares(text))

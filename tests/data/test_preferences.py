@@ -437,6 +437,17 @@ def test_a_plan_starts_no_judge_and_counts_its_calls(tmp_path: Path) -> None:
     assert estimate(chain)["calls"].startswith("about 5 of the builders")
 
 
+def test_a_rule_judges_each_answer_by_itself() -> None:
+    rule = {"kind": "rule", "filter": {"kind": "refusal"}}
+    row = candidates(
+        [{"role": "user", "content": "How?"}],
+        [{"content": "I'm sorry, but I can't help with that."}, {"content": "By hand."}],
+        {"uri": "u"},
+    )
+    (made,) = build({"kind": "best_worst", "judge": rule}, {**row})
+    assert not isinstance(made, Dropped) and made["chosen"][0]["content"] == "By hand."
+
+
 @pytest.mark.model
 def test_a_real_model_answers_and_judges_in_both_orders(tmp_path: Path) -> None:
     """Every row becomes a pair or leaves with its reason; nothing is guessed."""

@@ -139,6 +139,14 @@ def answered(text: str) -> Any:
     return lambda built: built.verdict[0]({**ROW, "messages": [ROW["messages"][0], turn]})
 
 
+def rejecting(text: str, value: str, expected: Any) -> tuple[str, Any, Any]:
+    """A pair whose rejected answer is `text`, with the key `side`."""
+    good, bad = ([{"role": "assistant", "content": each}] for each in ("A warm pump.", text))
+    row = {**ROW, "prompt": ROW["messages"][:1], "chosen": good, "rejected": bad}
+    row["meta"] = {"context": "A warm pump."}
+    return value, lambda built: built.verdict[0](row), expected
+
+
 def solved(answer: str, **meta: Any) -> Any:
     turn = {"role": "assistant", "content": answer}
     row = {**ROW, "messages": [ROW["messages"][0], turn], "meta": {"reference": "5", **meta}}
@@ -254,6 +262,14 @@ ROWS: dict[str, Any] = {
     **builder_rows.ROWS,
     "filters[length].min_words": (9, verdict, "5 < 9 words"),
     "filters[length].max_words": (4, verdict, "5 > 4 words"),
+    "filters[length].side": rejecting("Hm.", "chosen", None),
+    "filters[grounded].side": rejecting("Far away.", "both", "0.00 < 0.6"),
+    "filters[refusal].side": rejecting("As an AI, I", "both", "says 'As an AI, I'"),
+    "filters[repetition].side": rejecting(
+        "cold " * 60, "both", "most frequent 2-gram: 1.00 > 0.20"
+    ),
+    "filters[arithmetic].side": rejecting("<<1+1=3>>", "both", "1+1 is 2, not 3"),
+    "filters[parses].side": rejecting("```\nx", "both", "a fence is not closed"),
     "filters[duplicate].by": ("answer", second_verdict, "as r"),
     "filters[grounded].min_share": (0.9, verdict, "0.60 < 0.9"),
     "filters[keywords].words": (["pump"], verdict, "has 'pump'"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from llmctl.data.filters.base import Filter, Verdict, answers_of
+from llmctl.data.filters.base import SIDE, Filter, Side, Turns, Verdict, fault_of
 
 MARKED = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
 """A calculation as GSM8K marks it: <<48/2=24>> (Cobbe et al. 2021)."""
@@ -25,22 +25,22 @@ class ArithmeticFilter(Filter):
     tolerance: float = Field(
         0.01, ge=0, description="Largest distance from the result, for rounded answers."
     )
+    side: Side = Field("chosen", description=SIDE)
 
     def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
         """See Filter."""
 
-        def judge(row: Mapping[str, Any]) -> Verdict:
-            for answer in answers_of(row):
-                for left, right in MARKED.findall(answer):
-                    try:
-                        true, said = value(left), value(right)
-                    except (ValueError, ZeroDivisionError) as error:
-                        return f"{left}={right}: {error}"
-                    if abs(true - said) > Fraction(self.tolerance):
-                        return f"{left} is {float(true):g}, not {right}"
+        def fault(_: Turns, answer: str) -> Verdict:
+            for left, right in MARKED.findall(answer):
+                try:
+                    true, said = value(left), value(right)
+                except (ValueError, ZeroDivisionError) as error:
+                    return f"{left}={right}: {error}"
+                if abs(true - said) > Fraction(self.tolerance):
+                    return f"{left} is {float(true):g}, not {right}"
             return None
 
-        return judge
+        return lambda row: fault_of(row, self.side, fault)
 
 
 def value(text: str) -> Fraction:

@@ -8,7 +8,17 @@ from typing import Any
 
 from pydantic import Field
 
-from llmctl.data.filters.base import Filter, Verdict, Within, answers_of, context_of
+from llmctl.data.filters.base import (
+    ANSWERS,
+    Filter,
+    Verdict,
+    Within,
+    answers_of,
+    context_of,
+    spoken,
+    turns_of,
+)
+from llmctl.records import form_of
 
 MARKS = re.compile(r"[\s.,;:!?\"'()\[\]…“”„‘’«»¿¡。，、！？：；「」]+")
 """What does not count; signs such as + and # do: C++ is not C#."""
@@ -38,9 +48,11 @@ class DuplicateFilter(Filter):
 
     def _key(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """What makes the row a copy of another one."""
-        parts = answers_of(row) if self.by != "question" else []
-        if self.by != "answer":
-            parts = [part for turn in context_of(row) for part in turn] + parts
+        parts = [] if self.by == "answer" else [part for turn in context_of(row) for part in turn]
+        if self.by != "question":
+            turns = turns_of(row, ANSWERS.get(form_of(row), ()))
+            parts += [spoken(turn) for turn in turns if turn["role"] == "assistant"]
+            parts += [] if turns else answers_of(row)
         if "completion" in row:
             parts.append(str(row["label"]))
         return tuple(MARKS.sub(" ", part.casefold()).strip() or part for part in parts)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from llmctl.data.filters.base import Filter, Verdict, answers_of
+from llmctl.data.filters.base import SIDE, Filter, Side, Turns, Verdict, fault_of
 
 
 class LengthFilter(Filter):
@@ -15,6 +15,7 @@ class LengthFilter(Filter):
 
     min_words: int = Field(3, ge=0, description="Shortest answer, in words.")
     max_words: int = Field(400, ge=1, description="Longest answer, in words.")
+    side: Side = Field("both", description=SIDE)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -25,13 +26,10 @@ class LengthFilter(Filter):
     def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
         """See Filter."""
 
-        def judge(row: Mapping[str, Any]) -> Verdict:
-            for answer in answers_of(row):
-                words = len(answer.split())
-                if words < self.min_words:
-                    return f"{words} < {self.min_words} words"
-                if words > self.max_words:
-                    return f"{words} > {self.max_words} words"
-            return None
+        def fault(_: Turns, answer: str) -> Verdict:
+            words = len(answer.split())
+            if words < self.min_words:
+                return f"{words} < {self.min_words} words"
+            return f"{words} > {self.max_words} words" if words > self.max_words else None
 
-        return judge
+        return lambda row: fault_of(row, self.side, fault)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from llmctl.data.filters.base import Filter, Verdict, answers_of
+from llmctl.data.filters.base import SIDE, Filter, Side, Turns, Verdict, fault_of
 from llmctl.errors import InputError, MissingError, install_hint
 
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)(.*)")
@@ -42,6 +42,7 @@ class ParsesFilter(Filter):
         description="Dialect of SQL by sqlglot's name, such as postgres; empty takes what one of "
         "the common dialects does.",
     )
+    side: Side = Field("chosen", description=SIDE)
 
     @field_validator("dialect")
     @classmethod
@@ -56,17 +57,16 @@ class ParsesFilter(Filter):
         if self.dialect or self.whole == "sql":
             _sql(self.dialect)  # a missing package or a wrong dialect is told before the first row
 
-        def judge(row: Mapping[str, Any]) -> Verdict:
-            for answer in answers_of(row):
-                blocks = fences(answer) if self.whole == "markdown" else [(self.whole, answer)]
-                for language, text in blocks:
-                    if text is None:
-                        return "a fence is not closed"
-                    if error := fault(MARKS.get(language, language), text, self.dialect):
-                        return error
+        def wrong(_: Turns, answer: str) -> Verdict:
+            blocks = fences(answer) if self.whole == "markdown" else [(self.whole, answer)]
+            for language, text in blocks:
+                if text is None:
+                    return "a fence is not closed"
+                if error := fault(MARKS.get(language, language), text, self.dialect):
+                    return error
             return None
 
-        return judge
+        return lambda row: fault_of(row, self.side, wrong)
 
 
 def fences(text: str) -> Iterator[tuple[str, str | None]]:

@@ -9,11 +9,14 @@ from typing import Any
 from pydantic import Field
 
 from llmctl.data import personal
-from llmctl.data.filters.base import Filter, Verdict
+from llmctl.data.filters.base import Filter, Verdict, calls_of, parts_of
 
 
 class PersonalFilter(Filter):
-    """No turn holds an address, a number or a key of the `kinds`; the detail never shows it."""
+    """Nothing that is said, called or to be read holds an address, a number or a key of `kinds`.
+
+    The detail never shows it.
+    """
 
     kinds: list[personal.Kind] = Field(
         default_factory=lambda: list(personal.KINDS),
@@ -26,9 +29,8 @@ class PersonalFilter(Filter):
 
         def judge(row: Mapping[str, Any]) -> Verdict:
             found: Counter[str] = Counter()
-            for part in ("messages", "prompt", "chosen", "rejected"):
-                for turn in row.get(part) or ():
-                    found.update(each.kind for each in personal.find(turn["content"], self.kinds))
+            for part in (*parts_of(row, "both"), *calls_of(row)):
+                found.update(each.kind for each in personal.find(part, self.kinds))
             return ", ".join(f"{count} {kind}" for kind, count in sorted(found.items())) or None
 
         return judge

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from llmctl.data.filters.base import Filter, Verdict, answers_of
+from llmctl.data.filters.base import SIDE, Filter, Side, Turns, Verdict, fault_of
 
 REFUSAL = re.compile(
     r"\bas an? (?:ai|artificial intelligence|(?:large )?language model)"
@@ -29,14 +29,13 @@ class RefusalFilter(Filter):
     """The opening of no answer is a refusal; later mentions are content, not a refusal."""
 
     opening: int = Field(200, ge=1, description="How far into an answer to look, in characters.")
+    side: Side = Field("chosen", description=SIDE)
 
     def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
         """See Filter."""
 
-        def judge(row: Mapping[str, Any]) -> Verdict:
-            for answer in answers_of(row):
-                if found := REFUSAL.search(answer[: self.opening].replace("’", "'")):
-                    return f"says '{found[0]}'"
-            return None
+        def fault(_: Turns, answer: str) -> Verdict:
+            found = REFUSAL.search(answer[: self.opening].replace("’", "'"))
+            return f"says '{found[0]}'" if found else None
 
-        return judge
+        return lambda row: fault_of(row, self.side, fault)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from llmctl.data.filters.base import Filter, Verdict, answers_of
+from llmctl.data.filters.base import SIDE, Filter, Side, Turns, Verdict, fault_of
 
 TOP = {2: 0.20, 3: 0.18, 4: 0.16}
 """n -> largest share of the characters in the most frequent n-gram."""
@@ -27,20 +27,20 @@ class RepetitionFilter(Filter):
     min_words: int = Field(
         50, ge=2, description="Shorter answers are not looked at: few words repeat by chance."
     )
+    side: Side = Field("chosen", description=SIDE)
 
     def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
         """See Filter."""
 
-        def judge(row: Mapping[str, Any]) -> Verdict:
-            for answer in answers_of(row):
-                if len(answer.split()) < self.min_words:
-                    continue
-                for what, share, limit in shares(answer):
-                    if share > limit * self.tolerance:
-                        return f"{what}: {share:.2f} > {limit * self.tolerance:.2f}"
+        def fault(_: Turns, answer: str) -> Verdict:
+            if len(answer.split()) < self.min_words:
+                return None
+            for what, share, limit in shares(answer):
+                if share > limit * self.tolerance:
+                    return f"{what}: {share:.2f} > {limit * self.tolerance:.2f}"
             return None
 
-        return judge
+        return lambda row: fault_of(row, self.side, fault)
 
 
 def shares(text: str) -> list[tuple[str, float, float]]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from llmctl.data.filters.base import Filter, Verdict, Within, answers_of
+from llmctl.data.filters.base import Filter, Verdict, Within, answers_of, asked_of
 from llmctl.schema.parts import ModelRef
 
 
@@ -44,7 +44,7 @@ class TokensFilter(Filter):
             return len(tokenizer.encode(text, add_special_tokens=False).ids)
 
         def judge(row: Mapping[str, Any]) -> Verdict:
-            asked = 0 if self.within == "answer" else count(_asked(row))
+            asked = 0 if self.within == "answer" else count("\n".join(asked_of(row)))
             answers = [] if self.within == "question" else answers_of(row)
             if "messages" in row:  # one conversation; other answers stand for themselves
                 answers = ["\n".join(answers)] if answers else []
@@ -56,11 +56,3 @@ class TokensFilter(Filter):
             return None
 
         return judge
-
-
-def _asked(row: Mapping[str, Any]) -> str:
-    """Every turn but the assistant's; of raw text nothing, which is all answer."""
-    turns = row.get("messages") or row.get("prompt")
-    if turns is None:
-        return ""
-    return "\n".join(turn["content"] for turn in turns if turn["role"] != "assistant")
