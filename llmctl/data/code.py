@@ -6,12 +6,17 @@ from llmctl.data.filters.parses import fences
 from llmctl.sandbox.limits import Limits
 from llmctl.sandbox.run import Outcome, run
 
-PYTHON = ("python", "py", "python3", "")
+PYTHON = ("python", "py", "python3")
 
 
 def code_of(answer: str) -> str:
-    """The fenced Python of an answer, one block after the other; without fences, all of it."""
-    blocks = [text or "" for language, text in fences(answer) if language in PYTHON]
+    """The fenced Python of an answer, one block after the other; without fences, all of it.
+
+    Fences that name no language count where none names Python: beside it they show what it prints.
+    """
+    found = list(fences(answer))
+    blocks = [text or "" for language, text in found if language in PYTHON]
+    blocks = blocks or [text or "" for language, text in found if not language]
     return "\n\n".join(blocks) if blocks else answer
 
 

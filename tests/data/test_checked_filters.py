@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from llmctl.data import maths
 from llmctl.data.code import code_of
 from llmctl.data.filters.base import Filter
+from llmctl.data.filters.parses import fences
 from llmctl.errors import InputError, MissingError
 from llmctl.sandbox import run
 
@@ -114,6 +115,92 @@ def test_code_in_fences_parses(language: str, good: str, bad: str) -> None:
     assert verdict("parses", f"Look:\n```{language}\n{bad}\n```\n") is not None
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "detail"),
+    [
+        ("sql", "", "has no statement"),
+        ("sql", "-- only a comment", "has no statement"),
+        ("sql", "SELECT", "is no statement"),
+        ("sql", "1 + 1", "is no statement"),
+        ("sql", "Call me when you are done", "CALL is not known well enough"),
+        ("sql", "SELECT 1; Show me the money", "SHOW is not known well enough"),
+        ("sql", "ALTER TABLE t whatever nonsense", "ALTER is not known well enough"),
+        ("sql", "EXPLAIN this to me", "Unexpected token"),
+        ("sql", "SELECT 1; hello world", "is no statement"),
+        ("json", '{"a": NaN}', "NaN is no JSON"),
+        ("json", "[-Infinity]", "-Infinity is no JSON"),
+    ],
+)
+def test_what_a_lenient_parser_takes_leaves(
+    language: str, text: str, detail: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sqlglot")
+    keys = {"dialect": "postgres"} if language == "sql" else {}
+    assert detail in (verdict("parses", f"```{language}\n{text}\n```", **keys) or "")
+    assert verdict("parses", f"```{language}\n{text}\n```") is not None
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "EXPLAIN SELECT a FROM t", "EXPLAIN (ANALYZE, BUFFERS) SELECT 1", "SELECT 1; -- done",
+        "explain query plan select a from t", "EXPLAIN ANALYZE DELETE FROM t", "SHOW TABLES",
+        "WITH a AS (SELECT 1) SELECT * FROM a", "BEGIN; COMMIT;", "(SELECT 1) UNION (SELECT 2)",
+        "VALUES (1, 2)", "PRAGMA table_info(t)", "GRANT SELECT ON t TO bob", "TRUNCATE TABLE t",
+    ],
+)  # fmt: skip
+def test_statements_that_are_used_parse(text: str) -> None:
+    pytest.importorskip("sqlglot")
+    assert verdict("parses", f"```sql\n{text}\n```") is None
+
+
+STEPS = """1. Write it:
+
+   ```python
+   def square(x):
+       return x * x
+   ```
+   - and then
+     ~~~py
+     y = square(2)
+
+     print(y)
+     ~~~
+10. Run it:
+
+    ```
+    4
+    ```
+"""
+
+
+def test_code_in_lists_loses_the_indentation_of_its_fence() -> None:
+    assert code_of(STEPS) == "def square(x):\n    return x * x\n\ny = square(2)\n\nprint(y)"
+    assert verdict("parses", STEPS) is None
+    assert verdict("parses", "- ```json\n  [1,]\n  ```") is not None
+    assert verdict("parses", "1.\tTab:\n\n\t```python\n\tx = (\n\t```") is not None
+    assert code_of("1. x\n\t```python\n\tif x:\n\t\ty = 1\n\t```") == "if x:\n    y = 1"
+    assert list(fences("```\n\tmake\n```")) == [("", "\tmake")]
+    assert list(fences("   ```\n  a\n     b\n  ```")) == [("", "a\n  b")]
+    assert list(fences("Text\n\n    ```\n    shown as it is\n")) == []  # an indented code block
+    assert list(fences("- a\n\nb\n\n    ```\n")) == []
+    assert list(fences("* ```sh\nls\n  ```\nend")) == [("sh", "ls")]
+
+
+@given(
+    code=st.lists(st.text(alphabet="ab =():", max_size=8), max_size=6),
+    depth=st.integers(0, 3),
+    indent=st.integers(0, 3),
+)
+def test_a_fence_gives_back_what_was_put_into_it(code: list[str], depth: int, indent: int) -> None:
+    """However deep the list in which it stands."""
+    margin = " " * (2 * depth + indent)
+    lines = [f"{'  ' * level}- item" for level in range(depth)]
+    lines += [f"{margin}```x", *(f"{margin}{each}" for each in code), f"{margin}```"]
+    assert list(fences("\n".join(lines))) == [("x", "\n".join(code))]
+
+
 def test_shell_code_is_read_and_not_run(tmp_path: Path) -> None:
     assert (
         verdict("parses", f"touch {tmp_path}/made; $(touch {tmp_path}/too)", whole="shell") is None
@@ -183,6 +270,9 @@ def test_code_passes_its_tests_or_leaves(answer: str, detail: str | None) -> Non
 def test_the_blocks_of_an_answer_are_one_program() -> None:
     answer = "```python\nx = 1\n```\nthen\n```py\ny = 2\n```\n```json\n{}\n```"
     assert code_of(answer) == "x = 1\n\ny = 2"
+    output = "```python\nprint(f(2))\n```\nprints\n```\n4\nTrue\n```"
+    assert code_of(output) == "print(f(2))"
+    assert code_of("```\nx = 1\n```\n```json\n{}\n```") == "x = 1"
 
 
 def test_a_program_of_ones_own_decides() -> None:
