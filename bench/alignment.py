@@ -46,7 +46,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "dpo": {
         "max_steps": 16, "batch_size": 4, "gradient_accumulation": 1, "learning_rate": 3e-4,
         "samples": {"rows": 0},
-        "answers": {"rows": 40, "max_tokens": TOKENS, "judge": JUDGE},
+        "answers": {"rows": 24, "max_tokens": TOKENS, "judge": JUDGE},
     },
     "reward": {
         "objective": {"kind": "reward", "center": 0.01},
