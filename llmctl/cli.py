@@ -134,51 +134,64 @@ def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False
     from llmctl.errors import INTERRUPTED, LlmctlError
 
     ui.configure(quiet=quiet, verbose=verbose)
-    before = _as_interrupt(signal.SIGTERM)
+    seen: list[int] = []
+    before = {number: _as_interrupt(number, seen) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except LlmctlError as error:
-        if debug:
-            raise
-        ui.error(str(error))
-        _leave(error.exit_code)
-    except KeyboardInterrupt:
-        ui.error("interrupted; run again to continue")
-        _leave(INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _leave(1)
     except typer.Exit:
         raise
-    except Exception as error:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(INTERRUPTED if seen else 1)
+    except (Exception, KeyboardInterrupt) as error:
+        # a library that is interrupted while it is imported tells of a failed import
+        if seen or isinstance(error, KeyboardInterrupt):
+            ui.error("interrupted; run again to continue")
+            _leave(INTERRUPTED)
         if debug:
             raise
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            ui.error(f"{error.filename or 'stdout'}: {error.strerror}")
-            _leave(1)
-        if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
-            ui.error(f"{error.filename}: cannot be used here: {error.strerror}")
-            _leave(2)
-        what = " ".join(str(error).split())[:300]
-        ui.error(
-            f"unexpected {type(error).__name__}: {what} "
-            "(run again with --debug for the traceback, and please report it)"
-        )
-        _leave(1)
+        if isinstance(error, LlmctlError):
+            ui.error(str(error))
+            _leave(error.exit_code)
+        _leave(_unforeseen(error))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if handler is not None:  # None: it was not set from Python
+                signal.signal(number, handler)
 
 
-def _as_interrupt(number: signal.Signals) -> Any:
+def _unforeseen(error: BaseException) -> int:
+    """Tell of an error that no code of ours has explained; its exit code."""
+    from llmctl import ui
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        ui.error(f"{error.filename or 'stdout'}: {error.strerror}")
+        return 1
+    if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
+        ui.error(f"{error.filename}: cannot be used here: {error.strerror}")
+        return 2
+    what = " ".join(str(error).split())[:300]
+    ui.error(
+        f"unexpected {type(error).__name__}: {what} "
+        "(run again with --debug for the traceback, and please report it)"
+    )
+    return 1
+
+
+def _as_interrupt(number: signal.Signals, seen: list[int]) -> Any:
     """End on a signal as on Ctrl-C: what is open is closed in order; the handler before it."""
     here = os.getpid()
+    before = signal.getsignal(number)
 
     def interrupt(*_: Any) -> NoReturn:
         if os.getpid() != here:  # a forked copy, which whoever made it ends
             os._exit(128 + number)
+        seen.append(number)
         raise KeyboardInterrupt
 
-    return signal.signal(number, interrupt)
+    if before != signal.SIG_IGN:  # as under nohup
+        signal.signal(number, interrupt)
+    return before
 
 
 def _leave(code: int) -> NoReturn:

@@ -199,6 +199,28 @@ def test_interrupt(tmp_path: Path, number: signal.Signals) -> None:
     assert not (tmp_path / "a").exists()
 
 
+IMPORTING = """
+import signal
+from llmctl.cli import app
+@app.command()
+def slow():
+    from llmctl.cli import reporting
+    with reporting():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("numpy failed") from None
+app(["slow"])
+"""
+
+
+def test_an_import_that_is_interrupted_is_an_interrupt() -> None:
+    """NumPy turns a KeyboardInterrupt of its import into an ImportError."""
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; run again to continue\n"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_completion(shell: str) -> None:
     def complete(words: str) -> str:
