@@ -148,8 +148,14 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "extends latin": (["dedup", "extends-latin.yaml"], r"latin.yaml:4: not UTF-8 text"),
     "deep recipe": (["dedup", "deep.yaml"], r"deep.yaml: is nested too deeply"),
     "value that is no YAML": (["dedup", "good.yaml", "--set", "text=[a"], "not valid YAML"),
-    "page in a file": (["explore", "rows.jsonl", "--out", "rows.jsonl/x.html"], "cannot be used"),
-    "page that is a folder": (["explore", "rows.jsonl", "--out", "empty"], "empty: cannot be used"),
+    "page in a file": (
+        ["explore", "rows.jsonl", "--out", "rows.jsonl/x.html", "-q"],
+        "cannot be used",
+    ),
+    "page that is a folder": (
+        ["explore", "rows.jsonl", "--out", "empty", "-q"],
+        "empty: cannot be used",
+    ),
     "votes in a file": (
         ["build-dataset", "annotate", "queue.jsonl", "--votes", "rows.jsonl/v.jsonl"],
         "rows.jsonl: cannot be used",
