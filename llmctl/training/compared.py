@@ -18,6 +18,7 @@ from llmctl.training.rollouts import Prompt
 CONFIDENCE = 0.95
 SIDES: dict[Winner, str] = {"first": "after", "second": "before", "tie": "tie"}
 """A winner by the time at which its answer was written."""
+FOLLOWED = "each order gave another verdict"
 SHOWN = 8
 """Answers in the report; all are in compared.jsonl."""
 
@@ -49,7 +50,7 @@ class Compared:
                 "after": contest.first,
                 "winner": None if each.winner is None else SIDES[each.winner],
                 "consistent": each.consistent,
-                "reason": each.reason,
+                "reason": FOLLOWED if each.consistent is False else each.reason,
             }
             for contest, each in zip(self.asked, self.said, strict=True)
         ]
@@ -116,9 +117,11 @@ def trust(artifact: Artifact, consistent: Sequence[bool]) -> None:
         return
     same, asked = sum(consistent), len(consistent)
     artifact.metrics["position_consistency"] = same / asked
-    artifact.summary.append(("same verdict in both orders", f"{same} of {asked}"))
     low, _ = statistics.wilson(same, asked, CONFIDENCE)
-    if low <= 0.5:
+    chance = low <= 0.5
+    line = f"{same} of {asked}" + (": a coin would do as well" if chance else "")
+    artifact.summary.append(("same verdict in both orders", line))
+    if chance:
         ui.warn(
             f"the judge said the same in both orders of {same} of {asked} pairs, which chance "
             f"would do in half of them; its other verdicts are ties, so the win rate says little"

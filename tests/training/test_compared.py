@@ -58,10 +58,11 @@ def test_every_verdict_is_counted_kept_and_shown(tmp_path: Path) -> None:
     assert metrics["position_consistency"] == pytest.approx(2 / 3)
     summary = dict(artifact.summary)
     assert summary["verdicts"] == "1 won, 1 lost, 1 ties, 1 unmeasured"
-    assert summary["same verdict in both orders"] == "2 of 3"
+    assert summary["same verdict in both orders"] == "2 of 3: a coin would do as well"
     rows = [json.loads(line) for line in artifact.path("compared.jsonl").open()]
     assert [row["winner"] for row in rows] == ["after", "before", "tie", None]
     assert (rows[0]["before"], rows[0]["after"]) == ("old 0", "new 0")
+    assert rows[2]["reason"] == "each order gave another verdict"  # the sides have other names here
     page = Report("")
     found.draw(page)
     assert "JUDGE: no verdict (not in form: no JSON)" in page.html()
