@@ -201,6 +201,10 @@ def _input_at(key: str, ref: Path | str, path: Path, where: str) -> Input:
         raise InputError(f"{where}: {key}: {path} is not there{hint}")
     owner = owner_of(path)
     if owner is None:
+        if _broken_manifest(path):
+            raise InputError(
+                f"{where}: {key}: {path / MANIFEST} is broken; run the stage that made {path} again"
+            )
         return Input(key, str(ref), path, digest.of_path(path))
     folder, manifest = owner
     wrong = changed_output(folder, manifest)
@@ -216,6 +220,12 @@ def _input_at(key: str, ref: Path | str, path: Path, where: str) -> Input:
     inside = path.is_file() and path.name != MANIFEST
     sha = digest.of_file(path) if inside else content_digest(manifest)
     return Input(key, str(ref), path, sha, manifest, folder / MANIFEST)
+
+
+def _broken_manifest(folder: Path) -> bool:
+    """Whether a folder has our manifest and it cannot be read; others have files of that name."""
+    path = folder / MANIFEST
+    return path.is_file() and SCHEMA.encode() in path.read_bytes()[:200]
 
 
 def _is_hub(ref: str) -> bool:

@@ -69,6 +69,10 @@ def place(tmp_path: Path, finished: Path) -> Path:
         "deep.yaml": recipe + "text: " + "[" * 3000 + "]" * 3000 + "\n",
         "queue.jsonl": '{"id": "a", "prompt": [{"role": "user", "content": "?"}], "answers": '
         '[{"content": "yes"}, {"content": "no"}]}\n',
+        "torn/manifest.json": '{"schema": "llmctl.manifest/v1", "sta',
+        "torn/kept.jsonl": GOOD,
+        "app/manifest.json": '{"name": "an application of the web"}',
+        "app/kept.jsonl": GOOD,
         "binary/a.md": b"\x7fELF\0\0\0\1" * 40,
         "latin/a.md": b"# Caf\xe9\n\nClosed on Mondays.\n",
         "unknown/a.xyz": "nobody reads this",
@@ -102,6 +106,10 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "out is in what is read": (
         ["ingest", INGEST, "--set", "source=latin", "--out", "latin/build/out"],
         "lies in latin, which `source` reads",
+    ),
+    "a torn manifest": (
+        ["dedup", DEDUP, "--set", "data=torn"],
+        "torn/manifest.json is broken; run the stage that made torn again",
     ),
     "out of another stage": (
         ["build-dataset", DATASET, "--out", "out"],
@@ -208,6 +216,11 @@ def test_a_recipe_may_begin_with_a_byte_order_mark(llmctl: Run, place: Path) -> 
     text = (place / "good.yaml").read_bytes()
     (place / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + text)
     assert llmctl("dedup", "bom.yaml", "-q", cwd=place).returncode == 0
+
+
+def test_a_manifest_of_somebody_else_is_a_file(llmctl: Run, place: Path) -> None:
+    done = llmctl("dedup", DEDUP, "--set", "data=app", "--out", "beside", "-q", cwd=place)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux")

@@ -163,19 +163,20 @@ def load(
 
 
 def _checked(stage: str | None, layer: Layer, path: Path) -> Recipe:
-    named = layer.data.get("stage")
+    named, known = layer.data.get("stage"), ", ".join(RECIPES)
     if "stage" not in layer.data:
         hint = nearest("stage", (str(key) for key in layer.data))
         if hint:
             place = layer.place((hint,))
             raise RecipeError(f"{place}: unknown key '{hint}', did you mean 'stage'?")
         raise RecipeError(f"{path}:1: `stage: {stage or '...'}` is missing")
+    if named is None:
+        raise RecipeError(f"{layer.place(('stage',))}: `stage` is empty; write one of: {known}")
     if named not in RECIPES:
         near = nearest(str(named), RECIPES)
         hint = f", did you mean '{near}'?" if near else ""
         raise RecipeError(
-            f"{layer.place(('stage',))}: no stage named '{named}'{hint}; there are: "
-            + ", ".join(RECIPES)
+            f"{layer.place(('stage',))}: no stage named '{named}'{hint}; there are: {known}"
         )
     if stage is not None and named != stage:
         raise RecipeError(

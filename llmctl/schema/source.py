@@ -106,7 +106,10 @@ def parse_yaml(text: str, name: str) -> Layer:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise RecipeError(f"{where}: not valid YAML: {error.problem or error.context}") from None
+        problem = error.problem or error.context
+        if problem == "but found another document":
+            problem = "a recipe is one document; take the `---` away"
+        raise RecipeError(f"{where}: not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

@@ -8,7 +8,7 @@ import pytest
 
 from llmctl.errors import MissingError, RecipeError
 from llmctl.runner import require
-from llmctl.schema.base import load
+from llmctl.schema.base import RECIPES, load
 
 SFT = "stage: sft\nout: out\nmodel: m\n"
 MISTAKES = {
@@ -30,6 +30,10 @@ MISTAKES = {
     ],
     SFT + "data: {train: a}\nlora: {target_modules: [q, 7]}\n": [
         "5:28: lora.target_modules.1: a text is needed, found 7"
+    ],
+    "stage:\nout: out\n": ["1:1: `stage` is empty; write one of: " + ", ".join(RECIPES)],
+    "stage: dedup\n---\nout: out\n": [
+        "2:1: not valid YAML: a recipe is one document; take the `---` away"
     ],
     SFT + "data: a\npatience: 3\n": ["4:1: data: a mapping is needed, found 'a'"],
     SFT + "patience: 3\ndata: {train: a}\n": [
