@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,9 @@ from llmctl.data.builders.extract import place
 from llmctl.data.builders.raw_text import spans
 from llmctl.data.material import Material
 from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.generation import prompts
 from llmctl.generation.asking import Refused
+from llmctl.judges.base import Answered, Judge
 from llmctl.plugins import backend, kinds
 from llmctl.records import Dropped, check_example, check_pair, form_of
 
@@ -213,6 +216,33 @@ def test_a_long_answer_with_sorry_is_an_answer() -> None:
     evol.check_answer("sorry " + "pump " * 80)
     with pytest.raises(Refused):
         evol.check_answer("sorry " + "pump " * 78)
+
+
+def test_prompts_name_what_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that a template's comment names are those that it gets, no more and no less."""
+    given: dict[str, set[str]] = {}
+    messages = prompts.Prompt.messages
+
+    def heard(self: prompts.Prompt, block: str, **variables: Any) -> Any:
+        given.setdefault(self.name, set()).update(variables)
+        return messages(self, block, **variables)
+
+    monkeypatch.setattr(prompts.Prompt, "messages", heard)
+    raw = {"id": "t", "text": "raw", "source": {"document": "d"}, "meta": {}}
+    for kind in MODEL_KINDS:
+        rows = [ROW, raw] if kind == "rephrase" else [ROW]
+        builder = Builder.of({"kind": kind, "engine": "echo"})
+        list(builder.build(Material([DOCUMENT], [CHUNK], rows)))
+    built("evol", evolving("How does the pump move it?"))
+    built("qa", lambda _: "no form")
+    answered = Answered("r", ROW["messages"][:1], "Warm water.")
+    for kind, item in (("rubric", answered), ("pairwise", answered.against("Cold water."))):
+        judge: Any = Judge.of({"kind": kind, "engine": "echo"})
+        judge.request(judge.template(), item)
+    for name in prompts.names():
+        told = prompts.about(prompts.bundled(name)).partition("Variables:")[2]
+        named = re.findall(r"\w+", re.sub(r"\(.*?\)", "", told))
+        assert sorted(named) == sorted(given[name]), name
 
 
 def test_of_a_conversation_the_last_instruction_evolves_and_the_rest_stays() -> None:

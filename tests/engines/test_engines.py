@@ -47,7 +47,9 @@ def test_echo_fills_a_schema(tmp_path: Path) -> None:
     assert made["kind"] == "a" and made["count"] == 3 and len(made["pairs"]) == 2
 
 
-def test_a_killed_run_repeats_no_call(tmp_path: Path) -> None:
+def test_a_reply_is_kept_once_it_is_there_and_a_failure_is_not(tmp_path: Path) -> None:
+    """What a run that ends early leaves to the next; kills are in tests/generation."""
+
     class Counting(Session):
         name = "counting"
         calls = 0

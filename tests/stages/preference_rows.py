@@ -14,7 +14,11 @@ from llmctl.engines.echo import EchoSession
 from llmctl.records import Dropped, candidates, example
 
 ASKED = [{"role": "user", "content": "Is it warm?"}]
-EXAMPLE = example([*ASKED, {"role": "assistant", "content": "given"}], {"uri": "u"})  # type: ignore[list-item]
+EXAMPLE = example(
+    [*ASKED, {"role": "assistant", "content": "given"}],  # type: ignore[list-item]
+    {"uri": "u"},
+    {"reference": "1"},  # in what the first model answers
+)
 ANSWERS = [{"content": "yes"}, {"content": "no"}]
 CANDIDATES = {
     **candidates(ASKED, ANSWERS, {"uri": "u"}, {"reference": "yes"}),  # type: ignore[arg-type]
@@ -30,7 +34,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "builders[candidates]": {"engines": [ECHO]},
     "builders[best_worst]": {"judge": MATCH},
     "builders[best]": {"judge": MATCH},
-    "builders[strong_weak]": {"strong": {**ECHO, "prefix": "good "}, "weak": ECHO},
+    "builders[strong_weak]": {
+        "strong": {**ECHO, "prefix": "good "},
+        "weak": ECHO,
+        "judge": {**MATCH, "rule": "contains"},
+    },
 }
 
 
@@ -108,7 +116,8 @@ ROWS: dict[str, Any] = {
     "builders[strong_weak].weak": ({**ECHO, "prefix": "bad "}, side("rejected"), "bad 2"),
     "builders[strong_weak].temperature": (0.3, request("temperature")),
     "builders[strong_weak].max_tokens": (33, request("max_tokens")),
-    "builders[strong_weak].judge": (MATCH, reason(EXAMPLE), "unmeasured"),
+    "builders[strong_weak].judge": (MATCH, reason(EXAMPLE), "tie"),
+    "builders[strong_weak].min_margin": (1.5, reason(EXAMPLE), "low_margin"),
     "builders[votes].votes": (votes(1, 1), with_votes, "no"),
     "builders[votes].min_votes": (4, reason(CANDIDATES), "too_few_votes"),
     "builders[votes].min_margin": (0.4, reason(CANDIDATES), "low_margin"),

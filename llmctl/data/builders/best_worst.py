@@ -12,18 +12,18 @@ from llmctl.data.builders.base import Dropped, Material, Row
 from llmctl.data.ranking import Ranked, ranked
 from llmctl.records import answer, pair
 
+MARGIN = (
+    "Pairs no further apart than this are left out: in points of the judge's scale, or in shares "
+    "of won comparisons for a judge that only compares."
+)
+
 
 class BestWorstBuilder(JudgeBuilder):
     """One pair of each row; ties, low margins and what was not judged leave with their reason."""
 
     form: ClassVar[str] = "pairs"
 
-    min_margin: float = Field(
-        0.0,
-        ge=0,
-        description="Pairs no further apart than this are left out: in points of the judge's "
-        "scale, or in shares of won comparisons for a judge that only compares.",
-    )
+    min_margin: float = Field(0.0, ge=0, description=MARGIN)
 
     def build(self, material: Material) -> Iterator[Row | Dropped]:
         """See Builder."""
@@ -40,7 +40,7 @@ class BestWorstBuilder(JudgeBuilder):
         if high == low:
             return Dropped(str(row["id"]), "tie", why_tie(each, high))
         if high - low <= self.min_margin:
-            return Dropped(str(row["id"]), "low_margin", f"{high - low:g} <= {self.min_margin:g}")
+            return too_near(row, high - low, self.min_margin)
         answers = row["answers"]
         meta = row["meta"] | {"builder": self.kind, "ranking": each.judgements}
         return pair(
@@ -50,6 +50,11 @@ class BestWorstBuilder(JudgeBuilder):
             row["source"],
             meta | {"scores": {"chosen": high, "rejected": low}} | written_by(answers, best, worst),
         )
+
+
+def too_near(row: Row, margin: float, least: float) -> Dropped:
+    """Why a pair leaves whose answers are of about the same worth."""
+    return Dropped(str(row["id"]), "low_margin", f"{margin:g} <= {least:g}")
 
 
 def why_tie(each: Ranked, points: float) -> str:

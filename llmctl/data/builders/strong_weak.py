@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llmctl.data.builders.base import Builder, Dropped, Material, Row
+from llmctl.data.builders.best_worst import MARGIN, too_near
 from llmctl.data.ranking import ranked
 from llmctl.data.sampling import Sampling, asked, sampled
 from llmctl.engines.base import Engine
@@ -30,6 +31,13 @@ class StrongWeakBuilder(Builder):
     judge: Judge | None = Field(
         None, description="Checks each pair, in both orders where it compares; none trusts models."
     )
+    min_margin: float = Field(0.0, ge=0, description=MARGIN)
+
+    @model_validator(mode="after")
+    def _margin_of_a_judge(self) -> Self:
+        if self.min_margin and self.judge is None:
+            raise ValueError("min_margin is one of a judge's points; give a `judge`")
+        return self
 
     def model_inputs(self) -> dict[str, Path | str]:
         """The models of both engines and of the judge."""
@@ -76,6 +84,8 @@ class StrongWeakBuilder(Builder):
             elif first <= second:
                 reason = "tie" if first == second else "weak_is_better"
                 yield Dropped(str(each.row["id"]), reason, f"{first:g} against {second:g}")
+            elif first - second <= self.min_margin:
+                yield too_near(each.row, first - second, self.min_margin)
             else:
                 scores = {"chosen": first, "rejected": second}
                 yield self.pair(each.row, {"ranking": each.judgements, "scores": scores})
