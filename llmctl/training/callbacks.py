@@ -39,6 +39,8 @@ class Metrics(TrainerCallback):
         self.alarms = 0
         self.started = time.monotonic()
         self.tokens = (self.started, 0.0)
+        self.kept = 0.0
+        """Tokens before the checkpoint that the run goes on from: TRL counts from 0 again."""
 
     def on_train_begin(
         self,
@@ -53,9 +55,10 @@ class Metrics(TrainerCallback):
             self.alarms += bool(self.spikes.check(row))
         if state.is_world_process_zero:
             rows.write_jsonl(self.path, kept)
-        seen = next((row["num_tokens"] for row in reversed(kept) if "num_tokens" in row), 0.0)
+        counts = (row["num_tokens"] for row in reversed(kept) if "num_tokens" in row)
+        self.kept = next(counts, 0.0)
         self.started = time.monotonic()
-        self.tokens = (self.started, seen)
+        self.tokens = (self.started, self.kept)
 
     def on_log(
         self,
@@ -68,6 +71,9 @@ class Metrics(TrainerCallback):
         """Append one step or one measurement; raise on a loss that is no number."""
         if not logs or not any(key in logs for key in ROW):
             return
+        if "num_tokens" in logs:
+            logs["num_tokens"] += self.kept
+            state.log_history[-1]["num_tokens"] = logs["num_tokens"]  # what a checkpoint remembers
         loss = logs.get("loss", 0.0)
         if not math.isfinite(loss):
             raise LlmctlError(

@@ -42,6 +42,12 @@ def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def counted(folder: Path) -> list[float]:
+    """Tokens up to each step, as the log has them."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["num_tokens"] for line in lines]
+
+
 def outcome(folder: Path) -> list[bytes]:
     names = ("adapter/adapter_model.safetensors", "model/model.safetensors")
     return [(folder / name).read_bytes() for name in names]
@@ -57,6 +63,8 @@ def test_a_process_killed_while_it_trains_and_saves_continues(
         killed(made, tmp_path, step, draw)
     artifact = run(made, tmp_path)
     assert weights(artifact) == outcome(whole)
+    assert counted(tmp_path) == counted(whole)
+    assert all(row.get("tokens_per_second", 1) > 0 for row in log(artifact))
 
 
 def test_a_killed_dpo_has_the_curve_of_one_that_was_not(tmp_path: Path) -> None:
@@ -70,6 +78,7 @@ def test_a_killed_dpo_has_the_curve_of_one_that_was_not(tmp_path: Path) -> None:
     for name in ("killed", "late"):
         again = run(made, tmp_path / name)
         assert [row["loss"] for row in log(again)] == losses
+        assert counted(tmp_path / name) == counted(tmp_path / "whole")
         assert weights(again) == weights(untouched)
         assert again.metrics["reward_margin"] == untouched.metrics["reward_margin"]
 
