@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from llmctl.generation.spending import CallError, Spending, current
 from llmctl.plugins import Backend
@@ -192,6 +192,9 @@ class ReplyCache:
 
 class Engine(Backend):
     """A model behind one way of running it; `open` starts it and yields a Session."""
+
+    holds_to_schema: ClassVar[bool] = True
+    """Whether a reply can be made to follow a JSON Schema."""
 
     def open(self, cache: Path | None = None) -> AbstractContextManager[Session]:
         """Start the model; replies are kept in the SQLite file `cache` when it is given."""

@@ -19,6 +19,7 @@ class TransformersEngine(Engine):
     """One request at a time on CPU; there is no grammar, so a schema is refused."""
 
     needs: ClassVar[dict[str, str]] = {"torch": "train", "transformers": "train"}
+    holds_to_schema: ClassVar[bool] = False
 
     model: ModelRef
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llmctl.engines.base import Engine
 from llmctl.schema.base import Part, Recipe
@@ -102,6 +102,12 @@ class AskRecipe(Recipe):
     )
     max_tokens: int = Field(256, ge=8, description="Longest answer, in tokens.")
     temperature: float = Field(0.0, ge=0, le=2, description="0 always takes the likeliest token.")
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Self:
+        if self.retrieve.engine is None:
+            self.retrieve.check_engine(self.engine)
+        return self
 
     def inputs(self) -> dict[str, Path | str]:
         """The store and the models."""

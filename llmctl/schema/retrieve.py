@@ -91,12 +91,27 @@ class Retrieve(Part):
     @property
     def asks_engine(self) -> bool:
         """Whether a step asks a model that is not named here."""
-        asks = any(transform.asks() for transform in self.transforms)
-        asks = asks or (self.compressor is not None and self.compressor.asks_engine)
-        return asks and self.engine is None
+        return bool(self._asking()) and self.engine is None
+
+    def _asking(self) -> list[str]:
+        """The steps that ask a model."""
+        compressor = self.compressor
+        asking = [transform.kind for transform in self.transforms if transform.asks()]
+        return asking + (["compressor"] if compressor and compressor.asks_engine else [])
+
+    def check_engine(self, engine: Engine) -> None:
+        """Refuse a model that cannot give the steps that ask it an answer in their form."""
+        asking = self._asking()
+        if asking and not engine.holds_to_schema:
+            raise ValueError(
+                f"`{asking[0]}` wants its answer as JSON, to which the engine {engine.kind} cannot "
+                "hold a model; give `retrieve` an `engine` of its own: llamacpp or openai"
+            )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.engine is not None:
+            self.check_engine(self.engine)
         if self.candidates < self.k:
             raise ValueError(f"`candidates` {self.candidates} is smaller than `k` {self.k}")
         return self

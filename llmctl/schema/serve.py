@@ -72,6 +72,12 @@ class ServeRecipe(Recipe):
             )
         return self
 
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Self:
+        if self.rag is not None and self.rag.engine is None:
+            self.rag.check_engine(self.engine)
+        return self
+
     def all_needs(self) -> dict[str, str]:
         """With documents, also what the store and its embedder need."""
         rag = {"chromadb": "rag", "sentence-transformers": "rag"} if self.rag else {}

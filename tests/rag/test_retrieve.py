@@ -21,7 +21,9 @@ from llmctl.rag import fusion
 from llmctl.rag.passages import GAP
 from llmctl.rag.retrieve import Retriever
 from llmctl.rag.rowfile import RowFile
+from llmctl.schema.ask import AskRecipe
 from llmctl.schema.retrieve import Retrieve
+from llmctl.schema.serve import ServeRecipe
 from llmctl.search import part_of
 
 
@@ -202,6 +204,29 @@ def test_a_wrong_option_of_search_is_told_like_a_wrong_recipe(sets: list[str], t
     made = part_of(300, ["reranker=late_interaction", "reranker.weight=0.1"], alpha=0.2)
     assert (made.k, made.candidates, made.alpha) == (300, 300, 0.2)
     assert made.reranker is not None and made.reranker.weight == 0.1
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [{"transforms": ["feedback", "rewrite"]}, {"compressor": "engine"},
+     {"transforms": [{"kind": "route", "by": "engine", "about": ["a"],
+                      "stores": [{"name": "b", "store": "b", "about": ["c"]}]}]}],
+)  # fmt: skip
+def test_an_engine_that_cannot_answer_in_form_is_refused_in_the_recipe(
+    steps: dict[str, Any],
+) -> None:
+    engine = {"kind": "transformers", "model": "m"}
+    with pytest.raises(ValueError, match="wants its answer as JSON, to which the engine"):
+        Retrieve.model_validate(steps | {"engine": engine})
+    ask = {"stage": "ask", "store": "s", "engine": engine}
+    with pytest.raises(ValueError, match="wants its answer as JSON"):
+        AskRecipe.model_validate(ask | {"retrieve": steps})
+    with pytest.raises(ValueError, match="wants its answer as JSON"):
+        ServeRecipe.model_validate(
+            {"stage": "serve", "out": "o", "engine": engine, "rag": {"store": "s", **steps}}
+        )
+    AskRecipe.model_validate(ask | {"retrieve": steps | {"engine": "echo"}})
+    AskRecipe.model_validate(ask | {"retrieve": {"transforms": ["feedback"]}})
 
 
 def test_feedback_finds_what_shares_no_word(store: Retriever) -> None:
