@@ -49,7 +49,8 @@ def smoothing(part: Any) -> SimpleNamespace:
     real = fusion.smoothed
 
     def spy(scores: Any, vectors: Any, share: float, neighbours: int) -> Any:
-        told.share, told.neighbours = share, neighbours
+        told.share = share * part.smoothing_neighbours / neighbours  # fewer of them weigh less
+        told.neighbours = neighbours
         return real(scores, vectors, share, neighbours)
 
     with patch.object(fusion, "smoothed", spy):
