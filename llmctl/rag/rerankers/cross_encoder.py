@@ -51,7 +51,8 @@ class Loaded:
 
 def _check_head(folder: Path) -> None:
     """Refuse an encoder without a classifier: its head would be drawn at random when loaded."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     names = config.get("architectures") or []
     if names and not any(name.endswith("ForSequenceClassification") for name in names):
         raise InputError(
