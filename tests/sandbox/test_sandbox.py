@@ -246,7 +246,10 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         "from llmctl.sandbox.run import run\nfrom llmctl.sandbox.limits import Limits\n"
         "run('import time\\nprint(1, flush=True)\\ntime.sleep(60)', Limits(seconds=60))"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code])
+    # what a killed llmctl leaves is its folder: not in the machine's own
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
     children: list[str] = []
     while not children and parent.poll() is None:
         listed = subprocess.run(
