@@ -17,7 +17,7 @@ from llmctl.schema.training import TrainingRecipe
 def show(stage: str | None, path: Path, options: Options, probe: bool = False) -> None:
     """Print a plan on stdout: values with origins, inputs, estimate, run or skip and why.
 
-    `probe` runs three steps of a training recipe and adds what they took.
+    `probe` runs a few steps of a training recipe and adds what they took.
     """
     planned = plan(stage, path, options, fetch=probe)
     recipe = planned.recipe

@@ -9,7 +9,6 @@ bench/memory.py.
 from __future__ import annotations
 
 import json
-import math
 import os
 import struct
 from collections.abc import Iterator
@@ -359,7 +358,7 @@ def _most_steps(recipe: TrainingRecipe) -> int | None:
         count = rows.count(rows.find(recipe.data.train))
     except (LlmctlError, OSError):
         return None  # the run says what is wrong with the rows
-    return math.ceil(count * recipe.epochs / recipe.rows_a_step())
+    return recipe.steps_of(count)
 
 
 def _otherwise(recipe: TrainingRecipe, model: Model) -> Iterator[tuple[str, Memory]]:

@@ -175,7 +175,7 @@ def test_a_plan_tells_steps_of_the_rows_and_memory_of_other_methods(
     data.write_text('{"text": "a"}\n' * 10)
     keys = {"model": str(tiny_model), "data": {"train": str(data)}, "epochs": 2, "method": "lora"}
     found = preflight.lines(recipe(**keys, batch_size=2, gradient_accumulation=2))
-    assert found["steps"].startswith("at most 5,")
+    assert found["steps"].startswith("at most 6,")  # three steps of 10 rows, twice
     others = found["memory otherwise"].split(", ")
     assert [each.rpartition(" ")[0].rpartition(" ")[0] for each in others] == [
         "method: full", "method: qlora", "gradient_checkpointing: true",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -27,6 +28,11 @@ class GroupObjective(OnlineObjective):
         from llmctl.training import groups
 
         groups.align(recipe, self, artifact)
+
+    def steps_of(self, recipe: DpoRecipe, rows: int) -> int:
+        """Whole rounds of answers only, each learnt from `iterations` times."""
+        groups = rows // (recipe.rows_a_step() // self.generations)
+        return max(math.ceil(recipe.epochs * groups * self.iterations), 1)
 
     def refuse(self, recipe: DpoRecipe) -> None:
         """A step holds whole groups, and a checkpoint whole rounds of the same answers."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from llmctl.plugins import Backend
-from llmctl.schema.training import tiled
+from llmctl.schema.training import TrainingRecipe, tiled
 
 if TYPE_CHECKING:
     from llmctl.artifact import Artifact
@@ -26,6 +26,10 @@ class Objective(Backend):
 
     def refuse(self, recipe: DpoRecipe) -> None:
         """Raise ValueError for a recipe that contradicts this objective."""
+
+    def steps_of(self, recipe: DpoRecipe, rows: int) -> int:
+        """Optimizer steps of all epochs over so many rows."""
+        return TrainingRecipe.steps_of(recipe, rows)
 
     def tokens_at_once(self, recipe: DpoRecipe) -> int:
         """Most tokens of one forward pass: both answers of a pair go through together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -58,6 +59,10 @@ class PpoObjective(OnlineObjective):
         from llmctl.training.ppo import stage
 
         stage.align(recipe, self, artifact)
+
+    def steps_of(self, recipe: DpoRecipe, rows: int) -> int:
+        """How many times answers are sampled."""
+        return math.ceil(recipe.epochs * rows / self.rollouts)
 
     def logits_at_once(self, recipe: DpoRecipe, words: int) -> int:
         """Those of the answers, whole."""

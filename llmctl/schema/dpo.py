@@ -207,6 +207,10 @@ class DpoRecipe(TrainingRecipe):
             )
         return self
 
+    def steps_of(self, rows: int) -> int:
+        """As the objective shares rows out."""
+        return self.objective.steps_of(self, rows)
+
     def tokens_at_once(self) -> int:
         """As the objective has them."""
         return self.objective.tokens_at_once(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -51,6 +52,10 @@ class TrainingRecipe(MethodKeys, LoopKeys):
         if self.data.validation is not None:
             found["data.validation"] = self.data.validation
         return found
+
+    def steps_of(self, rows: int) -> int:
+        """Optimizer steps of all epochs over so many rows (or packs)."""
+        return math.ceil(max(math.ceil(rows / self.rows_a_step()), 1) * self.epochs)
 
     def tokens_at_once(self) -> int:
         """Most tokens that one forward pass has in one process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from llmctl.plugins import Backend
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 class Task(Backend):
     """What the model learns to do, and how that is measured before and after."""
+
+    has_steps: ClassVar[bool] = True
+    """Whether it is trained step by step."""
 
     def inputs(self) -> dict[str, Path | str]:
         """Models and files that the task needs besides the recipe's."""

@@ -22,6 +22,7 @@ class ClassifierTask(Task):
     train it with task embedding first and name that artifact as the model.
     """
 
+    has_steps: ClassVar[bool] = False
     needs: ClassVar[dict[str, str]] = {"sentence-transformers": "train", "scipy": "train"}
 
     label: str = Field(

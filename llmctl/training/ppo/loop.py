@@ -45,11 +45,6 @@ class Run:
     log: list[Row] = field(default_factory=list)
 
 
-def steps_of(recipe: DpoRecipe, objective: PpoObjective, prompts: int) -> int:
-    """How many times answers are sampled."""
-    return recipe.max_steps or math.ceil(recipe.epochs * prompts / objective.rollouts)
-
-
 def penalty_of(recipe: DpoRecipe, objective: PpoObjective) -> Penalty:
     """How strongly the policy is held at the start, and what that is adapted to."""
     return Penalty(recipe.beta, objective.target_kl, objective.horizon)
@@ -69,7 +64,7 @@ def drawn(run: Run, step: int) -> list[Prompt]:
 def train(run: Run, metrics: Path) -> list[Row]:
     """Train to the end, from the newest checkpoint; returns the rows of metrics.jsonl."""
     recipe, objective = run.recipe, run.objective
-    total = steps_of(recipe, objective, len(run.prompts))
+    total = recipe.max_steps or recipe.steps_of(len(run.prompts))
     accelerator = Accelerator(cpu=not config.on_gpu(), mixed_precision=_mixed(recipe))
     weights = [p for p in run.actor.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -83,10 +78,11 @@ def train(run: Run, metrics: Path) -> list[Row]:
         for row in run.log:
             file.write(json.dumps(row) + "\n")
         advance(first)
+        # as in every metrics.jsonl: since the training began, without the time between two runs
+        began = time.monotonic() - (run.log[-1]["seconds"] if run.log else 0.0)
         for step in range(first, total):
             if run.log and run.log[-1].get("stopped"):
                 break
-            began = time.monotonic()
             row = _step(run, learner, penalty, step)
             why = runaway.check(row["kl"], row["length"])
             if why:
