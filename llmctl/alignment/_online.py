@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class OnlineObjective(Objective):
     """The model writes answers, rewards rate them, and what was rated higher becomes likelier."""
 
-    unused: ClassVar[tuple[str, ...]] = (*DIRECT_KEYS, "loss", "eval_every", "auto_batch")
+    unused: ClassVar[tuple[str, ...]] = (
+        *DIRECT_KEYS, "loss", "eval_every", "auto_batch", "checks",
+    )  # fmt: skip
 
     rewards: list[Reward] = Field(
         min_length=1, description="What an answer is worth; the weighted sum counts."

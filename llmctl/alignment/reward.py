@@ -51,3 +51,7 @@ class RewardObjective(Objective):
         """Only adapters that can be merged into a model of full precision."""
         if recipe.method == "qlora" or recipe.adapter is not None:
             raise ValueError("objective: reward trains method lora or full, from a model's weights")
+        if recipe.checks.likelihood:
+            raise ValueError(
+                "checks.likelihood asks a model that writes; objective: reward can use checks.judge"
+            )

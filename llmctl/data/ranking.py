@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmctl import ui
 from llmctl.evaluation import judging
-from llmctl.judges.base import Answered, Contest, Judge, LiveJudge
+from llmctl.judges.base import Answered, Contest, Judge, LiveJudge, beside
 
 if TYPE_CHECKING:
     from llmctl.data.material import Material, Row
@@ -65,14 +65,7 @@ def ranked(judge: Judge, material: Material, rows: Sequence[Row]) -> Iterator[Ra
 
 
 def _answered(row: Row, content: str) -> Answered:
-    return Answered(str(row["id"]), row["prompt"], content, **_beside(row))
-
-
-def _beside(row: Row) -> dict[str, Any]:
-    """What a judge may look at beside the answers."""
-    meta = row.get("meta") or {}
-    known = {name: meta.get(name) for name in ("reference", "context", "note")}
-    return {**{k: str(v) for k, v in known.items() if v is not None}, "row": row}
+    return Answered(str(row["id"]), row["prompt"], content, **beside(row))
 
 
 def _scores(
@@ -96,7 +89,7 @@ def _contests(
     judge: Judge, live: LiveJudge, rows: Sequence[Row], told: list[tuple[Any, Any]]
 ) -> Iterator[Ranked]:
     items = [
-        Contest(str(row["id"]), row["prompt"], one["content"], other["content"], **_beside(row))
+        Contest(str(row["id"]), row["prompt"], one["content"], other["content"], **beside(row))
         for row in rows
         for one, other in combinations(row["answers"], 2)
     ]

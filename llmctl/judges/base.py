@@ -71,6 +71,13 @@ class Contest:
         )  # fmt: skip
 
 
+def beside(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row has for a judge to read beside the answer, in its `meta` or by itself."""
+    meta = row.get("meta") or {}
+    known = {name: meta.get(name, row.get(name)) for name in ("reference", "context", "note")}
+    return {**{name: str(v) for name, v in known.items() if v is not None}, "row": row}
+
+
 @dataclass(frozen=True)
 class Judgement:
     """`score` is on the judge's scale; None means unmeasured and `reason` says why."""

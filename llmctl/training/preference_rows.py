@@ -45,6 +45,8 @@ def read(recipe: DpoRecipe, artifact: Artifact, tokenizer: Any) -> Prepared:
             f"{rows[0][0]}: is one answer with a label; loss: {recipe.loss} needs pairs; "
             f"write loss: kto"
         )
+    if labelled:
+        _need_pairs(recipe, rows[0][0])
     names = ("completion",) if labelled else ("chosen", "rejected")
     check(rows, names, preference.marks(tokenizer))
     check(held_rows, names, preference.marks(tokenizer))
@@ -54,6 +56,16 @@ def read(recipe: DpoRecipe, artifact: Artifact, tokenizer: Any) -> Prepared:
     else:
         found = _pairs(recipe, artifact, tokenizer, rows, held_rows)
     return found
+
+
+def _need_pairs(recipe: DpoRecipe, where: str) -> None:
+    """Refuse checks that compare the two answers of a pair."""
+    for key in ("judge", "likelihood", "refuse_length"):
+        if getattr(recipe.checks, key):
+            raise InputError(
+                f"{where}: is an answer with a label; checks.{key} compares the two answers of a "
+                f"pair; drop it"
+            )
 
 
 def is_labelled(rows: Rows) -> bool:

@@ -32,6 +32,7 @@ from llmctl.training import (
     pair_checks,
     preference_rows,
     report,
+    swapped,
     vocabulary,
 )
 from llmctl.training.preference import PairTokens
@@ -48,6 +49,7 @@ def align(recipe: DpoRecipe, objective: RewardObjective, artifact: Artifact) -> 
     vocabulary.check_identity(recipe, source, artifact)
     words = vocabulary.of(recipe, source)
     found = preference_rows.read(recipe, artifact, words.tokenizer)
+    swapped.check(recipe, artifact, found)
     pieces = direct.xray(words.tokenizer, found)
 
     def fresh() -> Any:

@@ -13,7 +13,7 @@ import torch
 from llmctl import ui
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError, LlmctlError
-from llmctl.judges.base import Answered
+from llmctl.judges.base import Answered, beside
 from llmctl.records import row_id
 from llmctl.rewards.base import Rate, Reward
 from llmctl.schema.dpo import DpoRecipe
@@ -35,10 +35,7 @@ class Prompt:
 
     def answered(self, text: str) -> Answered:
         """The prompt with an answer, for a judge; the row may name a right one."""
-        meta = self.row.get("meta") or {}
-        reference = self.row.get("reference", meta.get("reference"))
-        context = meta.get("context")
-        return Answered(self.id, self.messages, text, reference, context, row=self.row)
+        return Answered(self.id, self.messages, text, **beside(self.row))
 
 
 def read(

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from llmctl import ui
+from llmctl.artifact import Artifact
 from llmctl.errors import InputError
 from llmctl.evaluation import statistics
-from llmctl.judges.base import Contest, Judge, Preference
+from llmctl.judges.base import Contest, Judge, Preference, beside
+from llmctl.schema.dpo import DpoRecipe
 from llmctl.training import pair_checks
 from llmctl.training.preference import Scores, preferred_per_token
 from llmctl.training.preference_rows import Prepared
 
 CONFIDENCE = 0.95
+
+
+def check(recipe: DpoRecipe, artifact: Artifact, found: Prepared) -> None:
+    """Let the recipe's judge read some pairs first, where it has one."""
+    asked = recipe.checks
+    if asked.judge is None:
+        return
+    cache = artifact.scratch / "judge.sqlite"
+    said = check_by_judge(asked.judge, asked.judge_rows, found, recipe.seed, cache)
+    artifact.summary.append(("labels", said))
 
 
 def check_by_judge(judge: Judge, most: int, found: Prepared, seed: int, cache: Path) -> str:
@@ -35,13 +48,16 @@ def check_by_judge(judge: Judge, most: int, found: Prepared, seed: int, cache: P
 def contest(row: dict[str, Any], identity: str) -> Contest:
     """The better answer of a pair against the worse."""
     first, second = (row[name][0]["content"] for name in ("chosen", "rejected"))
-    return Contest(identity, row["prompt"], first, second, row=row)
+    return Contest(identity, row["prompt"], first, second, **beside(row))
 
 
 def judged(places: Sequence[str], verdicts: Sequence[Preference]) -> str:
     """Refuse when significantly more than half of the decided verdicts go against the labels."""
     said = [v for v in verdicts if v.winner in ("first", "second")]
     if not said:
+        reasons = Counter(v.reason or str(v.winner) for v in verdicts)
+        why = "; ".join(f"{n}: {reason}" for reason, n in reasons.most_common(3))
+        ui.warn(f"checks.judge: no pair could be decided, so the labels were not checked ({why})")
         return "no pair could be decided"
     against = [
         ((verdict.margin and -verdict.margin) or 0.0, place)
