@@ -36,12 +36,7 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     words = vocabulary.of(recipe, source)
     tokenizer = words.tokenizer
     found = preference_rows.read(recipe, artifact, tokenizer)
-    if recipe.checks.judge is not None and found.train:
-        said = swapped.check_by_judge(
-            recipe.checks.judge, recipe.checks.judge_rows, found, recipe.seed,
-            artifact.scratch / "judge.sqlite",
-        )  # fmt: skip
-        artifact.summary.append(("labels", said))
+    swapped.check(recipe, artifact, found)
     pieces = xray(tokenizer, found)
     probe = first(found)
 
@@ -53,7 +48,7 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     before = measure.remembered(kept) or measure.remember(
         kept, _measured(policy, found, "preference before")
     )
-    if recipe.checks.likelihood and not found.labelled:
+    if recipe.checks.likelihood:
         warning = swapped.warn_by_likelihood(found, before)
         if warning:
             ui.warn(warning)
@@ -65,7 +60,7 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     good, beta = [each.good for each in found.held_labelled], recipe.beta
 
     def build(each: DpoRecipe, base: Any) -> Any:
-        return direct_trainers.build(each, artifact.scratch, base, words, found.train, labelled)
+        return direct_trainers.build(each, artifact, base, words, found.train, labelled)
 
     def on_the_way(each: Any, step: int) -> dict[str, float]:
         if recipe.launch.strategy == "ddp":

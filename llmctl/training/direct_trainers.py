@@ -8,14 +8,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
 
 from llmctl import modelref
+from llmctl.artifact import Artifact
 from llmctl.schema.dpo import DpoRecipe
 from llmctl.schema.losses import PAIRED, UNPAIRED
-from llmctl.training import config, direct_config, vocabulary
+from llmctl.training import config, direct_config, reference, vocabulary
 from llmctl.training.preference import LabelledTokens, PairTokens
 from llmctl.training.vocabulary import Vocabulary
 
@@ -25,11 +26,20 @@ with warnings.catch_warnings():
     from trl.experimental.orpo import ORPOTrainer
 
 
+REFERENCE = ("ref_chosen_logps", "ref_logps")
+"""Columns of the reference's log-probabilities."""
+
+
 class PairTrainer(DPOTrainer):
     """Pairs against a reference."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *rest: Any, **named: Any) -> Any:
+        if any(name in dataset.column_names for name in REFERENCE):
+            return dataset  # known from an earlier run
+        return super()._precompute_ref_logps(dataset, *rest, **named)
 
 
 class LabelTrainer(KTOTrainer):
@@ -37,6 +47,11 @@ class LabelTrainer(KTOTrainer):
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *rest: Any, **named: Any) -> Any:
+        if any(name in dataset.column_names for name in REFERENCE):
+            return dataset  # known from an earlier run
+        return super()._precompute_ref_logps(dataset, *rest, **named)
 
 
 def _concatenated(row: dict[str, Any], max_length: int) -> dict[str, list[int]]:
@@ -97,16 +112,9 @@ def label_rows(
     return rows
 
 
-def stored(rows: list[dict[str, Any]], folder: Path) -> Dataset:
-    """The rows as files in `folder`; TRL caches the reference's log-probabilities beside them."""
-    if not (folder / "state.json").is_file():
-        Dataset.from_list(rows).save_to_disk(str(folder))
-    return load_from_disk(str(folder))
-
-
 def build(
     recipe: DpoRecipe,
-    scratch: Path,
+    artifact: Artifact,
     policy: Any,
     words: Vocabulary,
     pairs: Sequence[PairTokens],
@@ -121,14 +129,27 @@ def build(
     if recipe.loss not in (*PAIRED, *UNPAIRED):
         kind = OddsTrainer if recipe.loss == "orpo" else ContrastTrainer
         rows = [{"prompt": "", "chosen": "", "rejected": "", **row} for row in rows]
-    precomputed = recipe.precompute_reference
-    folder = scratch / f"rows-{recipe.batch_size}"  # kto's neighbours are those of a batch
-    return kind(
+    args = direct_config.config_of(recipe, artifact.scratch / "checkpoints")
+    key, known = "", None
+    if recipe.precompute_reference:
+        key = reference.key_of(recipe, policy, rows)
+        known = reference.known(recipe, artifact, key)
+    if known is not None:
+        dataset = reference.beside(rows, known)
+    elif recipe.precompute_reference:
+        # beside the checkpoints, which all processes share
+        dataset = reference.stored(rows, Path(args.output_dir) / f"rows-{key[:16]}", args)
+    else:
+        dataset = Dataset.from_list(rows)
+    trainer = kind(
         model=policy,
-        args=direct_config.config_of(recipe, scratch / "checkpoints"),
-        train_dataset=stored(rows, folder) if precomputed else Dataset.from_list(rows),
+        args=args,
+        train_dataset=dataset,
         processing_class=words.tokenizer,
         peft_config=config.adapter_of(
             recipe, modelref.hf_folder(recipe.model), vocabulary.layers(policy, words)
         ),
     )
+    if recipe.precompute_reference and known is None:
+        reference.keep(artifact, key, reference.computed(trainer.train_dataset, rows[0]))
+    return trainer

@@ -71,6 +71,7 @@ def run(recipe: TrainingRecipe, artifact: Artifact) -> None:
     # only what was set: validators tell a value that was given from a default
     asked = recipe.model_dump(mode="json", exclude_unset=True)
     about = {"recipe": asked, "folder": str(artifact.folder), "inputs": given}
+    about["forced"] = artifact.forced
     (folder / "job.json").write_text(json.dumps(about), encoding="utf-8")
     ui.note(f"{recipe.launch.processes} processes, {recipe.launch.strategy}")
     _wait(_start(folder, recipe.launch.processes), folder)

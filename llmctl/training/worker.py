@@ -67,7 +67,7 @@ def _artifact(job: dict[str, Any], folder: Path, rank: int) -> Artifact:
         link = own / SCRATCH / "checkpoints"
         if not link.is_symlink():
             link.symlink_to((Path(job["folder"]) / SCRATCH / "checkpoints").resolve())
-    return Artifact(own, inputs)
+    return Artifact(own, inputs, forced=job["forced"])
 
 
 if __name__ == "__main__":

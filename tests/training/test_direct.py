@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ pytest.importorskip("trl")
 from tiny_tokenizer import tiny_llama
 from training_runs import PAIRS, log, recipe, run
 
+from llmctl.artifact import Artifact
 from llmctl.schema.losses import PAIRED
 from llmctl.training import direct_config
 
@@ -109,12 +111,31 @@ def test_a_resumed_run_does_not_compute_the_reference_again(letters: Path, tmp_p
         return trainer_of("sigmoid", letters, tmp_path, precompute_reference=True)
 
     first = build()
-    cached = list((tmp_path / "rows-2").glob("cache-*.arrow"))
-    assert len(cached) == 1
-    written = cached[0].stat().st_mtime_ns
+    kept = tmp_path / "reference.json"
+    shutil.rmtree(tmp_path / "scratch")  # a finished artifact has none
     second = build()
-    assert cached[0].stat().st_mtime_ns == written
-    assert second.train_dataset["ref_chosen_logps"] == first.train_dataset["ref_chosen_logps"]
+    assert not list(tmp_path.glob("scratch/checkpoints/rows-*"))
+    for name in ("ref_chosen_logps", "ref_rejected_logps"):
+        assert list(second.train_dataset[name]) == list(first.train_dataset[name])
+        assert json.loads(kept.read_text())["columns"][name] == list(first.train_dataset[name])
+
+
+def test_another_run_takes_the_reference_from_the_artifact_before(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import DPOTrainer
+
+    keys: dict[str, Any] = {"precompute_reference": True, "samples": {"rows": 0}}
+    keys |= {"out": str(tmp_path / "out")}
+    run(recipe("dpo", letters, PAIRS, **keys), tmp_path / "out")
+    monkeypatch.delattr(DPOTrainer, "compute_ref_log_probs")
+    slower = recipe("dpo", letters, PAIRS, **keys, learning_rate=1e-4)
+    again = run(slower, tmp_path / "other")
+    files = [folder / "reference.json" for folder in (tmp_path / "out", again.folder)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    for change in ({"max_length": 250}, {"batch_size": 2}):
+        with pytest.raises(AttributeError, match="compute_ref_log_probs"):
+            run(recipe("dpo", letters, PAIRS, **keys | change), tmp_path / "third")
 
 
 def test_answers_before_and_after_tell_the_distance(letters: Path, tmp_path: Path) -> None:
@@ -155,7 +176,12 @@ def trainer_of(loss: str, model: Path, folder: Path, **keys: Any) -> Any:
     pairs = [preference.tokens_of(tokenizer, row, "here") for row in rows]
     weights = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     return direct_trainers.build(
-        made, folder, weights, Vocabulary(tokenizer), pairs, preference_rows.unpaired(pairs)
+        made,
+        Artifact(folder),
+        weights,
+        Vocabulary(tokenizer),
+        pairs,
+        preference_rows.unpaired(pairs),
     )
 
 

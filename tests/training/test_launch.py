@@ -53,7 +53,10 @@ def test_two_processes_have_the_preferences_of_one(tmp_path: Path) -> None:
     letters = tiny_llama(tmp_path / "letters")
     keys = {"batch_size": 2, "gradient_accumulation": 2, "samples": {"rows": 0}}
     one = run(recipe("dpo", letters, PAIRS, **keys), tmp_path / "one")
-    two = run(recipe("dpo", letters, PAIRS, launch={"processes": 2}, **keys), tmp_path / "two")
+    shared = {"launch": {"processes": 2}, "precompute_reference": True, **keys}
+    two = run(recipe("dpo", letters, PAIRS, **shared), tmp_path / "two")
+    kept = json.loads((tmp_path / "two" / "reference.json").read_text())["columns"]
+    assert len(kept["ref_chosen_logps"]) == one.metrics["train_rows"]
     losses = [[row["loss"] for row in log(each) if "loss" in row] for each in (one, two)]
     assert losses[1] == pytest.approx(losses[0], abs=TOLERANCE)
     assert losses[0][-1] < losses[0][0]
