@@ -257,8 +257,12 @@ def _gpu_memory() -> int | None:
 
 def smaller_batches(recipe: TrainingRecipe) -> Iterator[dict[str, int]]:
     """At most half the batch with as many rows in a step, the largest first."""
+    sizes = range(recipe.batch_size // 2, 0, -1)
+    if "gradient_accumulation" in getattr(getattr(recipe, "objective", None), "unused", ()):
+        yield from ({"batch_size": size} for size in sizes if recipe.batch_size % size == 0)
+        return
     step = recipe.rows_a_step()
-    for size in range(recipe.batch_size // 2, 0, -1):
+    for size in sizes:
         if step % (size * recipe.launch.processes) == 0:
             yield {"batch_size": size, "gradient_accumulation": step // size}
 
@@ -282,6 +286,11 @@ def changes(recipe: TrainingRecipe) -> Iterator[dict[str, Any]]:
     for length in (recipe.max_length // 2, recipe.max_length // 4):
         if length >= 128:
             yield change | {"max_length": length}
+
+
+def allowed_changes(recipe: TrainingRecipe) -> Iterator[dict[str, Any]]:
+    """Those of `changes` that no other key of the recipe forbids."""
+    return (change for change in changes(recipe) if _changed(recipe, change) is not None)
 
 
 def cheapest(recipe: TrainingRecipe, known: Memory) -> str | None:

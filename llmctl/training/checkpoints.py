@@ -10,21 +10,25 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from llmctl import ui
-from llmctl.errors import LlmctlError
 
 SEAL = "whole.json"
 
 
 def newest(folder: Path) -> Path | None:
     """The newest whole checkpoint; broken ones are removed with a warning."""
-    found = [p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()]
-    for path in sorted(found, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True):
+    for path in found(folder):
         problem = broken(path)
         if problem is None:
             return path
         ui.warn(f"{path.name} is not whole ({problem}); the one before it is used")
         shutil.rmtree(path)
     return None
+
+
+def found(folder: Path) -> list[Path]:
+    """The checkpoints of a run, whole or not, the newest first."""
+    named = [p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()]
+    return sorted(named, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
 
 
 def seal(path: Path) -> None:
@@ -70,25 +74,3 @@ def _damaged(file: Path) -> str | None:
             if archive.testzip() is not None:
                 return f"{file.name} is damaged"
     return None
-
-
-WRITING = (
-    "inline_container",
-    "PytorchStreamWriter",
-    "unexpected pos",
-    "No space left on device",
-    "File too large",
-)
-"""What torch, safetensors and the system say of a file that was not written to its end."""
-
-
-def explain(error: Exception, folder: Path) -> None:
-    """Raise what a user can act on when a checkpoint could not be written; else return."""
-    if not any(text in str(error) for text in WRITING):
-        return
-    whole = [path.name for path in sorted(folder.glob("checkpoint-*")) if broken(path) is None]
-    kept = f"whole checkpoints: {', '.join(whole)}" if whole else "there is no checkpoint yet"
-    raise LlmctlError(
-        f"{folder}: a checkpoint could not be written to its end, the disk is full or a limit of "
-        f"file size is reached; {kept}; free some space and run again to continue"
-    ) from None

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llmctl import errors, processes, ui
 from llmctl.artifact import Artifact
@@ -36,7 +36,7 @@ FIELDS = ("metrics", "rows", "model", "extra", "summary", "determinism")
 def started(recipe: R, artifact: Artifact, work: Callable[[R, Artifact], None]) -> None:
     """The work of a training stage, here or in several processes, once nothing forbids it."""
     from llmctl import licensing, preflight
-    from llmctl.training import config, quiet, tracking
+    from llmctl.training import config, guard, quiet, tracking
 
     config.check_machine(recipe)
     if INSIDE not in os.environ:
@@ -47,7 +47,7 @@ def started(recipe: R, artifact: Artifact, work: Callable[[R, Artifact], None]) 
         run(recipe, artifact)
         return
     tracking.prepare(recipe, artifact)
-    with quiet.libraries():
+    with quiet.libraries(), guard.told(recipe, artifact):
         work(recipe, artifact)
 
 
@@ -70,8 +70,8 @@ def run(recipe: TrainingRecipe, artifact: Artifact) -> None:
     given = {key: {"path": str(i.path), **i.row()} for key, i in artifact.inputs.items()}
     # only what was set: validators tell a value that was given from a default
     asked = recipe.model_dump(mode="json", exclude_unset=True)
-    about = {"recipe": asked, "folder": str(artifact.folder), "inputs": given}
-    about["forced"] = artifact.forced
+    about: dict[str, Any] = {"recipe": asked, "inputs": given}
+    about |= {"folder": str(artifact.folder), "forced": artifact.forced}
     (folder / "job.json").write_text(json.dumps(about), encoding="utf-8")
     ui.note(f"{recipe.launch.processes} processes, {recipe.launch.strategy}")
     _wait(_start(folder, recipe.launch.processes), folder)
@@ -131,6 +131,8 @@ def error_of(folder: Path, rank: int) -> LlmctlError:
         cls = getattr(errors, told["kind"], LlmctlError)
         found: LlmctlError = cls(told["message"])
         return found
+    if not rank:  # it writes where its parent does
+        return LlmctlError("process 0 of the training ended; its output is above")
     log = folder / f"rank-{rank}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return LlmctlError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from llmctl import preflight, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import LlmctlError
 from llmctl.schema.training import TrainingRecipe
-from llmctl.training import callbacks, checkpoints, config, dashboard, measure
+from llmctl.training import callbacks, checkpoints, config, dashboard, guard, measure
 from llmctl.training.callbacks import Evaluate
 
 R = TypeVar("R", bound=TrainingRecipe)
@@ -44,17 +43,17 @@ def run(
             trainer = build(recipe, policy)
             steps = fit(trainer, recipe, artifact, evaluate)
         except Exception as error:
-            if not ran_out_of_memory(error):
+            if not guard.ran_out_of_memory(error):
                 raise
             policy.to("meta")  # gives its memory back, whoever still holds the model
             smaller = smaller_batch(recipe)
             if not recipe.auto_batch or smaller is None:
-                raise LlmctlError(out_of_memory(recipe)) from None
+                raise LlmctlError(guard.out_of_memory(recipe)) from None
         else:
             artifact.metrics["batch_size_used"] = recipe.batch_size
             return trainer, steps
         gc.collect()
-        ui.warn(f"memory ran out; going on with {_written(smaller)}")
+        ui.warn(f"memory ran out; going on with {guard.written(smaller)}")
         measure.remember(kept, smaller)
         recipe, policy = recipe.model_copy(update=smaller), load()
 
@@ -134,11 +133,7 @@ def train(
     with dashboard.training(total) as show:
         written = callbacks.Metrics(metrics, show, recipe)
         trainer.add_callback(written)
-        try:
-            trainer.train(resume_from_checkpoint=str(start) if start else None)
-        except Exception as error:  # torch, safetensors and tokenizers each raise their own
-            checkpoints.explain(error, folder)
-            raise
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
     log = [row for row in trainer.state.log_history if any(key in row for key in callbacks.ROW)]
     return log, written.alarms
 
@@ -152,30 +147,6 @@ def steps_of(trainer: Any) -> int:
     return math.ceil(each * epochs)
 
 
-OUT = ("out of memory", "not enough memory", "can't allocate memory", "Cannot allocate memory")
-"""How torch's allocators tell of it in a RuntimeError, on a GPU and on a CPU."""
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is about memory that could not be had."""
-    if isinstance(error, MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT)
-
-
 def smaller_batch(recipe: TrainingRecipe) -> dict[str, int] | None:
     """At most half the batch with as many rows in a step; None when it is one row already."""
     return next(preflight.smaller_batches(recipe), None)
-
-
-def out_of_memory(recipe: TrainingRecipe) -> str:
-    """The line for a run that memory was too small for: the estimate, and what helps."""
-    changes = preflight.changes(recipe)
-    said = "; or ".join(_written(each) for each, _ in zip(changes, range(3), strict=False))
-    known = preflight.memory(recipe)
-    size = f" (estimated at {preflight.gigabytes(known.peak)})" if known else ""
-    return f"memory ran out{size}; what helps, cheapest first: {said}"
-
-
-def _written(keys: dict[str, Any]) -> str:
-    return ", ".join(f"{key}: {json.dumps(value)}" for key, value in keys.items())

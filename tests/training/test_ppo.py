@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert curves[0][-1]["beta"] != 0.02
     name = "model/model.safetensors"
     assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+def test_a_broken_checkpoint_is_told_and_passed_over(tmp_path: Path, capsys: Any) -> None:
+    for step in (1, 2, 3):
+        state.save(tmp_path, step, {"step": step, "weights": {"a": torch.ones(99)}})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-3"]
+    file = tmp_path / "checkpoint-3" / "state.pt"
+    os.truncate(file, file.stat().st_size - 40)
+    found = state.newest(tmp_path)
+    assert found is not None and found["step"] == 2
+    assert "warning: checkpoint-3 is not whole (state.pt has" in capsys.readouterr().err
+    assert not file.exists()
 
 
 @pytest.mark.parametrize("kind", ["ppo", "grpo"])
