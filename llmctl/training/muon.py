@@ -17,21 +17,21 @@ class MuonWithAdamW(torch.optim.Optimizer):
         super().__init__([group for part in parts for group in part.param_groups], {})
         # the very groups of the parts: a rate that is set here is the part's rate
         self.param_groups = [group for part in parts for group in part.param_groups]
+        for part in parts:  # one state: what is saved and shared out among processes is whole
+            part.state = self.state
 
     def step(self, closure: Callable[[], float] | None = None) -> None:
         """One step of both."""
         for part in self.parts:
             part.step()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Both states, in order."""
-        return {"parts": [part.state_dict() for part in self.parts]}
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What `state_dict` gave."""
-        for part, state in zip(self.parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        """What `state_dict` gave, for both."""
+        super().load_state_dict(state_dict)
+        rest = iter(self.param_groups)
+        for part in self.parts:
+            part.param_groups = [next(rest) for _ in part.param_groups]
+            part.state = self.state
 
 
 class Factory:

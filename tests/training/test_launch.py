@@ -49,6 +49,16 @@ def test_two_processes_have_the_losses_of_one(
     assert artifact.summary and isinstance(artifact.summary[0], tuple)
 
 
+def test_muon_is_shared_out_and_saved(tiny_model: Path, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"optimizer": "muon", "max_steps": 2, "samples": {"rows": 0}}
+    one = run(recipe("sft", tiny_model, CHAT, **keys), tmp_path / "one")
+    shared = {"launch": {"processes": 2, "strategy": "fsdp"}, "save_every": 1, **keys}
+    two = run(recipe("sft", tiny_model, CHAT, **shared), tmp_path / "two")
+    losses = [[row["loss"] for row in log(each)] for each in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], abs=TOLERANCE)
+    assert (tmp_path / "two/scratch/checkpoints/checkpoint-2/whole.json").is_file()
+
+
 def test_two_processes_have_the_preferences_of_one(tmp_path: Path) -> None:
     letters = tiny_llama(tmp_path / "letters")
     keys = {"batch_size": 2, "gradient_accumulation": 2, "samples": {"rows": 0}}
@@ -67,6 +77,7 @@ def test_two_processes_have_the_preferences_of_one(tmp_path: Path) -> None:
 def test_the_error_of_a_process_is_the_parents(tmp_path: Path) -> None:
     from llmctl.training import launch
 
+    assert str(launch.error_of(tmp_path, 0)).endswith("its output is above")
     (tmp_path / "rank-1.log").write_text("a\nSIGSEGV somewhere\n")
     assert "process 1 of the training ended: SIGSEGV" in str(launch.error_of(tmp_path, 1))
     told = {"kind": "InputError", "message": "rows.jsonl:3: wrong"}
