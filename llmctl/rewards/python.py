@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
+from inspect import getattr_static, isclass, isfunction
+from numbers import Real
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 
@@ -21,8 +24,9 @@ class PythonReward(Reward):
     """`function(answer: str, row: dict) -> float | None`, called for each answer."""
 
     function: str = Field(
-        pattern=r"^[\w.]+:\w+$",
-        description="`module:function`; the module is looked for in the working directory too.",
+        pattern=r"^[\w.]+:\w+(\.\w+)*$",
+        description="`module:function` or `module:Class.method` (of an instance made without "
+        "arguments); the module is looked for in the working directory too.",
     )
 
     @contextmanager
@@ -41,12 +45,25 @@ class PythonReward(Reward):
         if here not in sys.path:
             sys.path.insert(0, here)
         try:
-            found: Callable[..., Any] = getattr(import_module(module), name)
+            found = self._of(import_module(module), name)
+        except InputError:
+            raise
         except (ImportError, AttributeError) as error:
             raise InputError(f"reward python: {self.function}: {error}") from None
         except Exception as error:  # whatever the module does when it is imported
             raise InputError(self._raised(error)) from error
         return found
+
+    def _of(self, module: Any, name: str) -> Callable[..., Any]:
+        """The function; an ordinary method gets an instance of its class."""
+        *around, last = name.split(".")
+        owner = attrgetter(".".join(around))(module) if around else module
+        found = getattr(owner, last)
+        if isclass(owner) and isfunction(getattr_static(owner, last)):
+            found = getattr(owner(), last)
+        if not callable(found):
+            raise InputError(f"reward python: {self.function} is no function")
+        return cast(Callable[..., Any], found)
 
     def _called(self, function: Callable[..., Any], each: Answered) -> Any:
         try:
@@ -64,6 +81,9 @@ class PythonReward(Reward):
     def _number(self, value: Any) -> float | None:
         if value is None:
             return None
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        number = value
+        with suppress(ValueError, RuntimeError):  # of several numbers
+            number = value.item() if hasattr(value, "item") else value  # numpy's, torch's
+        if not isinstance(number, Real) or not math.isfinite(number):
             raise InputError(f"reward python: {self.function} gave {value!r}, no number or None")
-        return float(value)
+        return float(number)

@@ -22,6 +22,33 @@ def unknown(answer, row):
 
 def wrong(answer, row):
     return "much"
+
+def several(answer, row):
+    import numpy
+    return numpy.ones(2)
+
+class Scorer:
+    def __init__(self):
+        self.each = 2
+
+    def own(self, answer, row):
+        return self.each * len(answer)
+
+    @staticmethod
+    def plain(answer, row):
+        import numpy
+        return numpy.float32(len(answer))
+
+    @classmethod
+    def whole(cls, answer, row):
+        import numpy
+        return numpy.int64(len(answer))
+
+    class Inner:
+        @staticmethod
+        def tensor(answer, row):
+            import torch
+            return torch.tensor(len(answer) / 2)
 """
 OPTIONS: dict[str, dict[str, Any]] = {
     "judge": {"judge": {"kind": "match"}},
@@ -68,12 +95,26 @@ def test_the_numbers(tmp_path: Path) -> None:
     assert rated("python", answers("a"), tmp_path, function="my_rewards:unknown") == [None]
 
 
+def test_numbers_of_numpy_and_torch_and_methods_of_classes_count(tmp_path: Path) -> None:
+    wanted = {"plain": 3.0, "whole": 3.0, "own": 6.0}
+    for name, value in wanted.items():
+        assert rated("python", answers("abc"), tmp_path, function=f"my_rewards:Scorer.{name}") == [
+            value
+        ]
+    pytest.importorskip("torch")
+    inner = "my_rewards:Scorer.Inner.tensor"
+    assert rated("python", answers("abc"), tmp_path, function=inner) == [1.5]
+
+
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
         ("my_rewards:absent", "has no attribute 'absent'"),
         ("no_such_module:f", "No module named"),
         ("my_rewards:wrong", "gave 'much', no number or None"),
+        ("my_rewards:several", r"gave array\(\[1\., 1\.\]\), no number or None"),
+        ("my_rewards:Scorer.absent", "has no attribute 'absent'"),
+        ("math:pi", "math:pi is no function"),
         ("math:sqrt", r"math:sqrt raised TypeError: .* called as function\(answer, row\)"),
     ],
 )
