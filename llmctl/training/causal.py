@@ -44,8 +44,9 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
         return adapters.policy(recipe, source, words, artifact)
 
     policy = fresh()
-    if recipe.packing and len(train) > 1:
-        model.check_packing(policy, train[0].ids, train[1].ids)
+    together = "packing" if recipe.packing else "padding_free" if recipe.padding_free else None
+    if together and len(train) > 1:
+        model.check_packing(policy, train[0].ids, train[1].ids, together)
 
     kept = artifact.scratch / "before.json"
     before = measure.remembered(kept) or measure.remember(kept, losses(policy, held, "loss before"))

@@ -34,7 +34,6 @@ def load(
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.float32,
-        attn_implementation="sdpa",
         use_safetensors=True,
         quantization_config=four_bits,
     )
@@ -73,20 +72,28 @@ def gap(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
-def check_packing(model: Any, one: list[int], other: list[int]) -> None:
-    """Refuse to pack when a row would see its neighbour in this model's attention.
+def check_packing(model: Any, one: list[int], other: list[int], key: str = "packing") -> None:
+    """Refuse `packing` or `padding_free` when a row would see its neighbour in this model.
 
-    Packed rows are told apart by positions that begin again at 0. `other` must give the same logits
-    after `one` as it gives alone.
+    Rows that lie end to end are told apart by positions that begin again at 0. `other` must give
+    the same logits after `one` as it gives alone.
     """
     one, other = one[:64], other[:64]
-    packed = logits(model, one + other, [*range(len(one)), *range(len(other))])[len(one) :]
+    places = [*range(len(one)), *range(len(other))]
+    try:
+        packed = logits(model, one + other, places)[len(one) :]
+    except (TypeError, ValueError) as error:  # a model that is not told where its tokens are
+        why = str(error).splitlines()[0]
+        raise LlmctlError(
+            f"{key}: this model takes no positions, by which rows that lie end to end are told "
+            f"apart ({why}); set {key}: false"
+        ) from None
     alone = logits(model, other)
     change = gap(packed, alone)
     if change > TOLERANCE:
         raise LlmctlError(
-            f"packing: in this model a row sees the row before it in a pack (its logits change by "
-            f"{change:.1%}); set packing: false"
+            f"{key}: in this model a row sees the row before it in a pack (its logits change by "
+            f"{change:.1%}); set {key}: false"
         )
 
 

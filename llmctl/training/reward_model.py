@@ -88,8 +88,7 @@ def load(recipe: DpoRecipe, source: Path, words: Vocabulary) -> Any:
     with suppress_seqcls_warning(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found: Any = AutoModelForSequenceClassification.from_pretrained(
-            source, num_labels=1, dtype=torch.float32, attn_implementation="sdpa",
-            use_safetensors=True,
+            source, num_labels=1, dtype=torch.float32, use_safetensors=True,
         )  # fmt: skip
     found.config.pad_token_id = words.tokenizer.pad_token_id  # decides which token is the last
     found.config.use_cache = not recipe.gradient_checkpointing

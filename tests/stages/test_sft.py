@@ -168,8 +168,9 @@ def test_an_attention_that_sees_the_neighbour_is_refused(tiny_model: Path) -> No
     forward = model.model.forward
     # a model that is not told where rows begin, as one that builds its own mask
     model.model.forward = lambda *a, position_ids=None, **k: forward(*a, **k)
-    with pytest.raises(LlmctlError, match="packing: false"):
-        check_packing(model, [10, 11, 12], [5, 6, 7, 8])
+    for key in ("packing", "padding_free"):
+        with pytest.raises(LlmctlError, match=f"^{key}: .* set {key}: false"):
+            check_packing(model, [10, 11, 12], [5, 6, 7, 8], key)
 
 
 @pytest.mark.parametrize("keys", [{"method": "full", "learning_rate": 1e-4}, {"precision": "bf16"}])
