@@ -143,7 +143,7 @@ def cross_encoder(part: Any) -> dict[str, Any]:
 
     with (
         patch.object(sentence_transformers, "CrossEncoder", Stub),
-        patch.object(modelref, "hf_folder", lambda ref: ref),
+        patch.object(modelref, "hf_folder", Path),
     ):
         hits = found(part).hits
     told["weight"] = hits[0]["parts"]["reranked"]
