@@ -183,7 +183,7 @@ def memory(recipe: TrainingRecipe, model: Model | None = None) -> Memory | None:
     }
     if half and recipe.method != "qlora":
         parts["copies in 16 bits"] = 2 * model.parameters // share
-    if recipe.gradient_accumulation == recipe.launch.processes:
+    if recipe.gradient_accumulation == recipe.launch.replicas():
         # freed before the next forward pass, they come as the activations go
         kept = parts["activations"] + parts["loss"]
         parts["gradients"] = max(parts["gradients"] - kept, 0)
@@ -263,7 +263,7 @@ def smaller_batches(recipe: TrainingRecipe) -> Iterator[dict[str, int]]:
         return
     step = recipe.rows_a_step()
     for size in sizes:
-        if step % (size * recipe.launch.processes) == 0:
+        if step % (size * recipe.launch.replicas()) == 0:
             yield {"batch_size": size, "gradient_accumulation": step // size}
 
 

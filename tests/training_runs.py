@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -64,6 +68,25 @@ def chunks(folder: Path, documents: int = 40) -> Path:
     path = folder / "chunks.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def killed(made: Any, folder: Path, wanted: str) -> None:
+    """Run the recipe in a process that gets SIGKILL once that file or folder of a checkpoint is."""
+    asked = json.dumps(made.model_dump(mode="json", exclude_unset=True))
+    code = (
+        "import sys, json; sys.path[:0] = ['tests', '.'];"
+        "from pathlib import Path; from training_runs import run;"
+        "from llmctl.schema.base import schema_of;"
+        f"run(schema_of({made.stage!r}).model_validate(json.loads({asked!r})), "
+        f"Path({str(folder)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    place = folder / "scratch/checkpoints" / wanted
+    while process.poll() is None and not place.exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
 
 
 def killed_and_resumed(made: Any, folder: Path, step: int, weights_file: str) -> None:

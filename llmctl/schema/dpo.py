@@ -199,6 +199,12 @@ class DpoRecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
+    def _not_cut(self) -> Self:
+        if self.launch.strategy == "tensor":
+            raise ValueError("launch.strategy: tensor is for sft; use fsdp")
+        return self
+
+    @model_validator(mode="after")
     def _reference_can_follow(self) -> Self:
         if self.reference_sync is not None and (self.method != "full" or self.precompute_reference):
             raise ValueError(

@@ -54,10 +54,11 @@ class Launch(Part):
         description="Processes on this machine, one for each GPU. The rows of one step are shared "
         "out among them, so the recipe means the same on any number.",
     )
-    strategy: Literal["ddp", "fsdp", "zero2", "zero3"] = Field(
+    strategy: Literal["ddp", "fsdp", "zero2", "zero3", "tensor"] = Field(
         "ddp",
         description="ddp: each process has the whole model. fsdp: weights, gradients and optimizer "
-        "are shared out (FSDP2). zero2, zero3: DeepSpeed, gradients and optimizer, or all of it.",
+        "are shared out (FSDP2). zero2, zero3: DeepSpeed, gradients and optimizer, or all of it. "
+        "tensor: each matrix is cut, and all processes see the same rows (sft, method full).",
     )
     offload: bool = Field(
         False, description="fsdp, zero2, zero3: keep what is not in use in the host's memory."
@@ -65,11 +66,17 @@ class Launch(Part):
 
     @model_validator(mode="after")
     def _means_something(self) -> Self:
-        if self.offload and self.strategy == "ddp":
-            raise ValueError("offload says nothing to strategy: ddp; use fsdp, zero2 or zero3")
+        if self.offload and self.strategy in ("ddp", "tensor"):
+            raise ValueError(
+                f"offload says nothing to strategy: {self.strategy}; use fsdp, zero2 or zero3"
+            )
         if self.processes == 1 and self.strategy != "ddp":
             raise ValueError(f"strategy: {self.strategy} shares out; it needs processes: 2 or more")
         return self
+
+    def replicas(self) -> int:
+        """Among how many the rows of a step are shared out."""
+        return 1 if self.strategy == "tensor" else self.processes
 
 
 class LoopKeys(Recipe):
@@ -183,7 +190,7 @@ class LoopKeys(Recipe):
         for key in ("patience", "keep_best"):
             if getattr(self, key) and self.eval_every is None:
                 raise ValueError(f"{key} goes by the held-out loss on the way; set eval_every")
-        if self.gradient_accumulation % self.launch.processes:
+        if self.gradient_accumulation % self.launch.replicas():
             raise ValueError(
                 f"gradient_accumulation ({self.gradient_accumulation}) is shared out among "
                 f"launch.processes ({self.launch.processes}); make it a multiple"

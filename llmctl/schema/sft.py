@@ -73,6 +73,23 @@ class SftRecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
+    def _can_be_cut(self) -> Self:
+        """Refuse beside `launch.strategy: tensor` what cut matrices have not been seen to learn."""
+        if self.launch.strategy != "tensor":
+            return self
+        if self.method != "full":
+            raise ValueError(
+                f"launch.strategy: tensor has no method: {self.method}; write method: full, or use "
+                "fsdp"
+            )
+        if self.optimizer.kind != "adamw":
+            raise ValueError("launch.strategy: tensor goes with optimizer: adamw; or use fsdp")
+        for key in ("torch_compile", "liger_kernel"):
+            if getattr(self, key):
+                raise ValueError(f"{key} does not go with launch.strategy: tensor; use fsdp")
+        return self
+
+    @model_validator(mode="after")
     def _means_something(self) -> Self:
         if self.task.kind == "causal":
             if self.method in UNMERGED and self.packing:

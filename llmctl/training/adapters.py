@@ -30,9 +30,23 @@ ROUGH = 0.02
 """As model.TOLERANCE, between a base of four bits that computes in 16 bits and its fp32 form."""
 
 
-def policy(recipe: TrainingRecipe, source: Path, vocabulary: Vocabulary, artifact: Artifact) -> Any:
-    """The model that is trained, before it gets a new adapter."""
-    base, _ = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe))
+def policy(
+    recipe: TrainingRecipe,
+    source: Path,
+    vocabulary: Vocabulary,
+    artifact: Artifact,
+    *,
+    whole: bool = False,
+) -> Any:
+    """The model that is trained, before it gets a new adapter; `whole` in one process's memory."""
+    cut = recipe.launch.strategy == "tensor" and not whole
+    processes = recipe.launch.processes if cut else 1
+    if cut and vocabulary.new:
+        raise InputError(
+            f"launch.strategy: tensor has no room for {len(vocabulary.new)} new tokens; add them "
+            "first with a run of one process, or use fsdp"
+        )
+    base, _ = model.load(source, recipe.gradient_checkpointing, config.four_bits(recipe), processes)
     fit(base, vocabulary)
     return begun(base, recipe, artifact)
 

@@ -40,8 +40,8 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     train, held = tokens(recipe, artifact, tokenizer)
     pieces = xray.show(train.first, set(tokenizer.all_special_ids))
 
-    def fresh() -> Any:
-        return adapters.policy(recipe, source, words, artifact)
+    def fresh(*, whole: bool = False) -> Any:
+        return adapters.policy(recipe, source, words, artifact, whole=whole)
 
     policy = fresh()
     together = "packing" if recipe.packing else "padding_free" if recipe.padding_free else None
@@ -67,7 +67,7 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
         evaluate=on_the_way if held else None,
     )
 
-    tuned = loop.whole(trainer, fresh)
+    tuned = loop.whole(trainer, lambda: fresh(whole=True))
     if tuned is None:  # of several processes, one writes the artifact
         return
     tuned, form = adapters.finished(tuned, words, recipe, artifact, train[0].ids)
@@ -171,7 +171,7 @@ def build_trainer(
     from trl.trainer.sft_trainer import SFTTrainer
 
     from llmctl import modelref
-    from llmctl.training import config, vocabulary, xray
+    from llmctl.training import config, split, vocabulary, xray
 
     trainer = SFTTrainer(
         model=policy,
@@ -182,6 +182,8 @@ def build_trainer(
             recipe, modelref.hf_folder(recipe.model), vocabulary.layers(policy, words)
         ),
     )
+    if recipe.launch.strategy == "tensor":
+        split.keep_checkpoints(trainer)
     xray.check_batch(trainer, words.tokenizer)
     return trainer
 

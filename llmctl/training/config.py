@@ -95,7 +95,7 @@ def arguments(recipe: TrainingRecipe, folder: Path) -> dict[str, Any]:
         "num_train_epochs": recipe.epochs,
         "max_steps": recipe.max_steps or -1,
         "per_device_train_batch_size": recipe.batch_size,
-        "gradient_accumulation_steps": recipe.gradient_accumulation // recipe.launch.processes,
+        "gradient_accumulation_steps": recipe.gradient_accumulation // recipe.launch.replicas(),
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": SCHEDULERS.get(recipe.scheduler, recipe.scheduler),
         "lr_scheduler_kwargs": schedule_options(recipe, recipe.max_steps or 0) or None,
@@ -151,6 +151,8 @@ def shared_out(recipe: TrainingRecipe) -> dict[str, Any]:
         kinds = {"bf16": {"enabled": "auto"}, "fp16": {"enabled": "auto"}}
         auto = dict.fromkeys((*sizes, "gradient_accumulation_steps"), "auto")
         return {"deepspeed": {"zero_optimization": zero, **kinds, **auto}}
+    if launch.strategy == "tensor":
+        return {"save_strategy": "no"}  # see split.keep_checkpoints
     return {}
 
 
@@ -170,8 +172,8 @@ def made(kind: type[Config], **settings: Any) -> Config:
 def _share_out_on_a_cpu(settings: Any) -> None:
     """Let accelerate share out weights on a CPU too, so that a recipe can be tried without GPUs.
 
-    It turns FSDP on for accelerators only, though nothing in FSDP2 needs one: the kind of the
-    process group, which `settings` has made, is set by hand.
+    It turns FSDP and tensor parallelism on for accelerators only, though nothing in them needs one:
+    the kind of the process group, which `settings` has made, is set by hand.
     """
     from accelerate.state import PartialState
     from accelerate.utils import DistributedType
@@ -185,13 +187,16 @@ def sft_config(recipe: SftRecipe, folder: Path) -> SFTConfig:
     shared = arguments(recipe, folder)
     if recipe.padding_free:
         shared["max_length"] = None  # TRL wants to be told that no row is too long
-    return made(
+    found = made(
         SFTConfig,
         **shared,
         padding_free=recipe.padding_free,
         packing=recipe.packing,
         packing_strategy="bfd",  # whole rows only: none is cut to fill a pack
     )
+    if recipe.launch.strategy == "tensor" and found.use_cpu:
+        _share_out_on_a_cpu(found)
+    return found
 
 
 ENCODER_SKIPS = ("max_length", "gradient_checkpointing")

@@ -15,7 +15,7 @@ from llmctl import preflight, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import LlmctlError
 from llmctl.schema.training import TrainingRecipe
-from llmctl.training import callbacks, checkpoints, config, dashboard, guard, measure
+from llmctl.training import callbacks, checkpoints, config, dashboard, guard, measure, split
 from llmctl.training.callbacks import Evaluate
 
 R = TypeVar("R", bound=TrainingRecipe)
@@ -63,10 +63,14 @@ def whole(trainer: Any, load: Callable[[], Any]) -> Any:
 
     What is shared out is gathered by all and put into a model that `load` gives.
     """
-    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+    cut = trainer.is_distributed_loading_by_transformers
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or cut):
         found = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         return found if trainer.is_world_process_zero() else None
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if cut:
+        weights = split.gathered(trainer.model)
+    else:
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
         return None
     found = load()

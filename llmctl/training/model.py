@@ -26,8 +26,14 @@ def load(
     folder: Path,
     gradient_checkpointing: bool = False,
     four_bits: BitsAndBytesConfig | None = None,
+    processes: int = 1,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """(model in fp32 or with a base of four bits, tokenizer) from an ordinary folder."""
+    """(model in fp32 or with a base of four bits, tokenizer) from an ordinary folder.
+
+    `processes` is how many cut the model's matrices among them; 1 leaves them whole.
+    """
+    from llmctl.training import split
+
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -36,6 +42,7 @@ def load(
         dtype=torch.float32,
         use_safetensors=True,
         quantization_config=four_bits,
+        **split.settings(folder, processes),
     )
     model.config.use_cache = not gradient_checkpointing
     for layer in model.modules():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 from tiny_tokenizer import tiny_llama
-from training_runs import CHAT, PAIRS, log, recipe, run
+from training_runs import CHAT, PAIRS, killed, log, recipe, run
 
+from llmctl.artifact import Artifact
 from llmctl.errors import InputError
 
 pytestmark = pytest.mark.model
@@ -21,32 +24,86 @@ TOLERANCE = 2e-5
 """Losses in nats: sums over two processes are added in another order than over one."""
 
 
+TOGETHER: dict[str, dict[str, Any]] = {
+    "ddp": {"eval_every": 3},
+    "fsdp": {},
+    "tensor": {
+        "method": "full", "eval_every": 1, "keep_best": True,
+        "gradient_checkpointing": True, "neftune_alpha": 5.0,
+    },
+}  # fmt: skip
+"""Strategy -> what its recipe says beside two processes."""
+Runs = Callable[[str], Artifact]
+
+
 @pytest.fixture(scope="module")
-def alone(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """The losses of one process."""
-    return [
-        row["loss"]
-        for row in log(run(recipe("sft", tiny_model, CHAT), tmp_path_factory.mktemp("one")))
-    ]
+def alone(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Strategy -> a run of one process that says the same."""
+
+    def one(full: bool) -> Artifact:
+        keys = TOGETHER["tensor" if full else "ddp"]
+        return run(recipe("sft", tiny_model, CHAT, **keys), tmp_path_factory.mktemp("one"))
+
+    kept = cache(one)
+    return lambda strategy: kept(strategy == "tensor")
+
+
+def together(strategy: str, model: Path) -> Any:
+    """The recipe of two processes."""
+    about = {"processes": 2, "strategy": strategy}
+    return recipe("sft", model, CHAT, launch=about, save_every=1, **TOGETHER[strategy])
+
+
+@pytest.fixture(scope="module")
+def untouched(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Strategy -> a run of two processes that nobody killed."""
+    return cache(lambda name: run(together(name, tiny_model), tmp_path_factory.mktemp(name)))
+
+
+def curve(artifact: Artifact, key: str = "loss") -> list[float]:
+    """A column of metrics.jsonl."""
+    return [row[key] for row in log(artifact) if key in row]
+
+
+@pytest.mark.parametrize("strategy", TOGETHER)
+def test_two_processes_have_the_losses_of_one(untouched: Runs, alone: Runs, strategy: str) -> None:
+    one, two = alone(strategy), untouched(strategy)
+    assert curve(two) == pytest.approx(curve(one), abs=TOLERANCE)
+    if strategy != "fsdp":  # it has nothing to measure on the way
+        assert curve(two, "eval_loss") == pytest.approx(curve(one, "eval_loss"), abs=TOLERANCE)
+    assert two.metrics["eval_loss_after"] < two.metrics["eval_loss_before"]
+    assert (two.folder / "model/model.safetensors").is_file()
+    assert two.summary and isinstance(two.summary[0], tuple)
 
 
 @pytest.mark.parametrize(
-    "keys",
+    ("strategy", "wanted"),
     [
-        {"launch": {"processes": 2}, "eval_every": 3},
-        {"launch": {"processes": 2, "strategy": "fsdp"}},
+        pytest.param("ddp", "optimizer.pt", marks=pytest.mark.slow),
+        ("fsdp", "optimizer_0"),
+        pytest.param("tensor", "optimizer", marks=pytest.mark.slow),
     ],
 )
-def test_two_processes_have_the_losses_of_one(
-    tiny_model: Path, tmp_path: Path, alone: list[float], keys: dict[str, Any]
+def test_two_processes_that_are_killed_continue(
+    tiny_model: Path, tmp_path: Path, untouched: Runs, strategy: str, wanted: str
 ) -> None:
-    artifact = run(recipe("sft", tiny_model, CHAT, **keys), tmp_path)
-    losses = [row["loss"] for row in log(artifact) if "loss" in row]
-    assert losses == pytest.approx(alone, abs=TOLERANCE)
-    assert artifact.metrics["merge_logit_error"] < 1e-3
-    assert artifact.metrics["eval_loss_after"] < artifact.metrics["eval_loss_before"]
-    assert (tmp_path / "model/model.safetensors").is_file()
-    assert artifact.summary and isinstance(artifact.summary[0], tuple)
+    """SIGKILL of their parent while they write a checkpoint ends them; the next run is equal."""
+    made = together(strategy, tiny_model)
+    killed(made, tmp_path, f"checkpoint-2/{wanted}")
+    again = run(made, tmp_path)
+    assert curve(again) == curve(untouched(strategy))
+    assert curve(again, "eval_loss") == curve(untouched(strategy), "eval_loss")
+    file = "model/model.safetensors"
+    assert (again.folder / file).read_bytes() == (untouched(strategy).folder / file).read_bytes()
+
+
+def test_heads_that_cannot_be_shared_out(tmp_path: Path) -> None:
+    from llmctl.training import split
+
+    letters = tiny_llama(tmp_path)
+    assert split.settings(letters, 1) == {}
+    with pytest.raises(InputError, match="2 num_attention_heads cannot be shared out among 3"):
+        split.settings(letters, 3)
 
 
 def test_muon_is_shared_out_and_saved(tiny_model: Path, tmp_path: Path) -> None:
@@ -92,6 +149,7 @@ def test_the_error_of_a_process_is_the_parents(tmp_path: Path) -> None:
         ({"processes": 3}, "make it a multiple"),
         ({"strategy": "fsdp"}, "needs processes: 2 or more"),
         ({"processes": 2, "offload": True}, "offload says nothing to strategy: ddp"),
+        ({"processes": 2, "strategy": "tensor"}, "write method: full, or use fsdp"),
     ],
 )
 def test_a_launch_that_cannot_be_is_refused(keys: dict[str, Any], said: str) -> None:
@@ -113,10 +171,10 @@ def test_deepspeed_gets_its_settings_and_has_to_be_installed() -> None:
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 @pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
 def test_two_gpus_have_the_losses_of_one(
-    tiny_model: Path, tmp_path: Path, alone: list[float], strategy: str
+    tiny_model: Path, tmp_path: Path, alone: Runs, strategy: str
 ) -> None:
     if strategy != "fsdp":
         pytest.importorskip("deepspeed")
     about = {"processes": 2, "strategy": strategy}
     artifact = run(recipe("sft", tiny_model, CHAT, launch=about, precision="fp32"), tmp_path)
-    assert [row["loss"] for row in log(artifact)] == pytest.approx(alone, abs=1e-3)
+    assert curve(artifact) == pytest.approx(curve(alone(strategy)), abs=1e-3)
