@@ -29,6 +29,13 @@ from llmctl import digest
 from llmctl.errors import InputError, MissingError, install_hint
 
 FORMS = "a hub id, a folder, a .gguf file, pkg:NAME or an artifact folder"
+SOFT = ("PROMPT_TUNING", "PREFIX_TUNING")
+"""What PEFT calls the adapters that no weight of a model can take up."""
+ON_ITS_BASE = (
+    "write engine: {kind: transformers, model: BASE, adapter: FOLDER} to use it, or train with "
+    "method: lora for one model or a GGUF file"
+)
+"""What can be done with a soft prompt or a prefix."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -78,6 +85,11 @@ def _in_folder(path: Path) -> Path:
         found = path / model["path"]
         return found if found.is_file() else _in_folder(found)
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        kind = read_json(path / "adapter_config.json").get("peft_type")
+        if kind in SOFT:
+            raise InputError(
+                f"{path}: is an adapter of kind {kind}, no part of any weight; {ON_ITS_BASE}"
+            )
         raise InputError(
             f"{path}: is an adapter, no model; give the merged model beside it, make one with "
             "`llmctl merge`, or name the base as `model` and this as `adapter.path`"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from llmctl.engines.base import Engine, Reply, Request, Session
-from llmctl.errors import LlmctlError
+from llmctl.errors import InputError, LlmctlError, MissingError, install_hint
 from llmctl.generation.spending import CallError
 from llmctl.schema.parts import ModelRef
 
@@ -22,6 +23,11 @@ class TransformersEngine(Engine):
     holds_to_schema: ClassVar[bool] = False
 
     model: ModelRef
+    adapter: Path | None = Field(
+        None,
+        description="An adapter on the model: artifact folder of sft or dpo, or a folder of PEFT. "
+        "A soft prompt or a prefix can be used in no other way.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Weights in memory; auto is float32 on CPU and bfloat16 on a GPU."
     )
@@ -48,14 +54,56 @@ class TransformersEngine(Engine):
         from llmctl import digest, modelref
 
         folder = modelref.hf_folder(self.model)
+        adapter = None if self.adapter is None else adapter_of(self.adapter, self.model)
         options = self.load_options()
         with modelref.silenced():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            own = adapter if adapter and (adapter / "tokenizer.json").is_file() else folder
+            tokenizer = AutoTokenizer.from_pretrained(own)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=options["dtype"])
+            if adapter is not None:
+                model = with_adapter(model, adapter, len(tokenizer))
         session = TransformersSession(model.to(options["device"]).eval(), tokenizer, self.context)
         session.weights = digest.of_path(folder)
+        if adapter is not None:
+            session.weights += digest.of_path(adapter)
         session.name = f"{session.weights}:{options['dtype']}"
         yield session
+
+    def model_inputs(self) -> dict[str, Path | str]:
+        """The model, and the adapter."""
+        return super().model_inputs() | ({"adapter": self.adapter} if self.adapter else {})
+
+
+def adapter_of(path: Path, model: str) -> Path:
+    """The folder of PEFT; refuses one whose manifest says that it was trained on something else."""
+    from llmctl import artifact, modelref
+
+    folder = modelref.adapter_folder(path)
+    manifest = artifact.read_manifest(path)
+    if manifest is None:
+        return folder
+    if manifest["recipe"].get("method") == "qlora":
+        raise InputError(
+            f"{path}: was trained on a base of four bits; give the artifact as `model`, which is "
+            "the merged one"
+        )
+    trained_on = manifest["inputs"].get("model", {})
+    given = artifact.find_input("model", model, str(path), fetch=False)
+    if trained_on.get("sha256") not in (None, given.digest):
+        raise InputError(f"{path}: was trained on {trained_on.get('ref')}, which is not {model}")
+    return folder
+
+
+def with_adapter(model: Any, folder: Path, words: int) -> Any:
+    """The base with the adapter on it; `words` is how many tokens the adapter's tokenizer has."""
+    try:
+        from llmctl.training.attach import attached
+
+        if words > model.get_input_embeddings().num_embeddings:  # it was trained with new tokens
+            model.resize_token_embeddings(words, mean_resizing=False)
+        return attached(model, folder)
+    except ImportError:
+        raise MissingError(f"{folder}: an adapter needs {install_hint('train')}") from None
 
 
 class TransformersSession(Session):
@@ -63,6 +111,8 @@ class TransformersSession(Session):
 
     def __init__(self, model: Any, tokenizer: Any, context: int) -> None:
         self.model = model
+        # the vectors of a soft prompt stand before the first token only; the cache keeps them
+        self.rest = model.get_base_model() if hasattr(model, "peft_config") else model
         self.tokenizer = tokenizer
         self.context = context
         self._lock = threading.Lock()
@@ -105,7 +155,9 @@ class TransformersSession(Session):
             for _ in range(room):
                 # a server asks for each piece in any of its threads, and the mode is a thread's own
                 with torch.inference_mode():
-                    out = self.model(step, past_key_values=past, use_cache=True, logits_to_keep=1)
+                    more: dict[str, Any] = {} if past is None else {"past_key_values": past}
+                    forward = self.rest if more else self.model
+                    out = forward(input_ids=step, use_cache=True, logits_to_keep=1, **more)
                     logits = out.logits[0, -1].float().cpu()
                 past = out.past_key_values
                 token = self._pick(logits, request.temperature, generator)
@@ -155,7 +207,8 @@ class TransformersSession(Session):
                 head = self.tokenizer(context, add_special_tokens=False).input_ids
                 start = len(head) or 1  # the very first token has no predictor
                 ids = torch.tensor([whole], device=self.model.device)
-                logits = self.model(ids).logits[0, start - 1 : -1].float()
+                logits = self.model(input_ids=ids).logits[0, -len(whole) :]  # a soft prompt's first
+                logits = logits[start - 1 : -1].float()
                 scores = torch.log_softmax(logits, -1).cpu()
                 targets = torch.tensor(whole[start:])
                 found.append(scores.gather(1, targets[:, None])[:, 0].tolist())

@@ -170,7 +170,10 @@ class Parts:
         if self.recipe.sources[number].adapter is not None:
             kind = modelref.read_json(config).get("peft_type")
             if kind not in ("LORA", "IA3"):
-                raise InputError(f"{self.name(number)}: an adapter of kind {kind} has no weights")
+                raise InputError(
+                    f"{self.name(number)}: an adapter of kind {kind} is no part of any weight; "
+                    + modelref.ON_ITS_BASE
+                )
 
     def base(self) -> Any:
         """The base in fp32, with vectors for the tokens that the sources added."""
@@ -201,11 +204,11 @@ class Parts:
 
     def source(self, number: int) -> Any:
         """A source as a whole model."""
-        from llmctl.training import adapters, model
+        from llmctl.training import attach, model
 
         if self.recipe.sources[number].adapter is None:
             return model.load(self.folders[number])[0]
-        return adapters.attached(self.base(), self.folders[number]).merge_and_unload()
+        return attach.attached(self.base(), self.folders[number]).merge_and_unload()
 
     def reference(self, probe: list[int]) -> Any:
         """The logits that the merged model has to have; None where nothing else computes them.
@@ -215,7 +218,7 @@ class Parts:
         """
         from peft.tuners.lora import LoraLayer
 
-        from llmctl.training import adapters, model
+        from llmctl.training import attach, model
 
         recipe = self.recipe
         factors = [recipe.scale * weight for weight in recipe.weights()]
@@ -224,10 +227,10 @@ class Parts:
         if factors == [1.0]:
             if recipe.sources[0].adapter is None:
                 return model.logits(model.load(self.folders[0])[0], probe)
-            return model.logits(adapters.attached(self.base(), self.folders[0]), probe)
+            return model.logits(attach.attached(self.base(), self.folders[0]), probe)
         if any(not plain(folder) for folder in self.folders):
             return None
-        together = adapters.attached(self.base(), self.folders[0])
+        together = attach.attached(self.base(), self.folders[0])
         names = ["default"]
         for number, folder in enumerate(self.folders[1:], 1):
             names.append(f"source{number}")

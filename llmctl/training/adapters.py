@@ -16,6 +16,7 @@ from llmctl.errors import InputError, LlmctlError
 from llmctl.schema.method import UNMERGED
 from llmctl.schema.training import TrainingRecipe
 from llmctl.training import config, model
+from llmctl.training.attach import attached
 from llmctl.training.vocabulary import Vocabulary, fit
 
 TYPES = {
@@ -67,15 +68,6 @@ def begun(policy: Any, recipe: TrainingRecipe, artifact: Artifact) -> Any:
         raise InputError(f"{folder}: an adapter of kind {kind} is no part of the base's weights")
     found = attached(policy, folder, trained=going_on)
     return found if going_on else found.merge_and_unload()
-
-
-def attached(base: Any, folder: Path, *, trained: bool = False) -> PeftModel:
-    """The base with a saved adapter; one of another shape is an error of one line."""
-    try:
-        return PeftModel.from_pretrained(base, str(folder), is_trainable=trained)
-    except (RuntimeError, ValueError, KeyError) as error:
-        why = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"{folder}: this adapter does not fit the base model: {why}") from None
 
 
 def check_base(artifact: Artifact) -> None:

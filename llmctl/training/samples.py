@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llmctl.artifact import Artifact
 from llmctl.schema.loop import Samples
-from llmctl.training import measure
+from llmctl.training import attach, measure
 from llmctl.training.data import Tokens, render
 
 
@@ -55,6 +55,11 @@ def answers(
     if not prompts:
         return []
     model.eval()
+    if attach.is_soft(model):
+        ends = model.generation_config.eos_token_id
+        stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+        each = (attach.likeliest(model, prompt.ids, most, stops) for prompt in prompts)
+        return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in each]
     width = max(len(prompt.ids) for prompt in prompts)
     pad = tokenizer.pad_token_id or 0
     ids = [[pad] * (width - len(prompt.ids)) + prompt.ids for prompt in prompts]

@@ -14,14 +14,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, distribute_tensor
-from transformers.distributed import DistributedConfig
-from transformers.distributed.checkpoint import (
-    load_optimizer_distributed,
-    save_optimizer_distributed,
-)
 from transformers.trainer_utils import SaveStrategy
 
-from llmctl.errors import InputError
+from llmctl.errors import InputError, MissingError
 
 OPTIMIZER = "optimizer"
 """Folder of a checkpoint that has the optimizer's pieces."""
@@ -36,6 +31,14 @@ def settings(folder: Path, processes: int) -> dict[str, Any]:
     """
     if processes == 1:
         return {}
+    try:
+        from transformers.distributed import DistributedConfig, checkpoint
+    except ImportError:
+        checkpoint = None
+    if not hasattr(checkpoint, "save_optimizer_distributed"):
+        raise MissingError(
+            "launch.strategy: tensor needs transformers 5.24 or newer: pip install -U transformers"
+        )
     config = json.loads((folder / "config.json").read_bytes())
     for key in HEADS:
         if config.get(key, processes) % processes:
@@ -48,6 +51,11 @@ def settings(folder: Path, processes: int) -> dict[str, Any]:
 
 def keep_checkpoints(trainer: Any) -> None:
     """Let a trainer of a cut model save and load what it needs to go on."""
+    from transformers.distributed.checkpoint import (
+        load_optimizer_distributed,
+        save_optimizer_distributed,
+    )
+
     trainer.args.save_strategy = SaveStrategy.STEPS  # the trainer refuses it when it is made
 
     def save(folder: str) -> None:

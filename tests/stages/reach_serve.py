@@ -181,6 +181,7 @@ ROWS: dict[str, Any] = {
     "engine[llamacpp].parallel": (5, lambda b: b.parameters().n_parallel),
     "engine[llamacpp].gpu_layers": (4, lambda b: b.parameters().n_gpu_layers),
     "engine[transformers].model": ("m", lambda b: b.recipe.inputs()["engine.model"]),
+    "engine[transformers].adapter": ("a", lambda b: str(b.recipe.inputs()["engine.adapter"])),
     "engine[transformers].dtype": (
         "bfloat16", lambda b: str(b.recipe.engine.load_options()["dtype"]), "torch.bfloat16",
     ),
