@@ -80,7 +80,7 @@ def test_two_processes_have_the_losses_of_one(untouched: Runs, alone: Runs, stra
     ("strategy", "wanted"),
     [
         pytest.param("ddp", "optimizer.pt", marks=pytest.mark.slow),
-        ("fsdp", "optimizer_0"),
+        ("fsdp", "optimizer.bin"),
         pytest.param("tensor", "optimizer", marks=pytest.mark.slow),
     ],
 )
