@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 ENDPOINT = ROOT / "tests" / "generation" / "endpoint.py"
 CONCURRENCY = 32
 KILLS = 20
-MAX_TOKENS = 80
+MAX_TOKENS = 160
 """Of a reply of the small model: most of its longer ones repeat themselves."""
 
 
@@ -227,7 +227,9 @@ def embedded(folder: Path, chunks: int, cache: Path, model: str) -> None:
           "other drops | s")  # fmt: skip
     for kind in EMBEDDED:
         asking = Asking(cache / "replies.sqlite")
-        keys = {"qa": {"pairs": 1}, "extract": {"pairs": 1}, "persona": {"personas": 1}}
+        # a quote may be as long as the chunk
+        keys = {"qa": {"pairs": 1}, "extract": {"pairs": 1, "max_tokens": 2 * MAX_TOKENS},
+                "persona": {"personas": 1}}  # fmt: skip
         sampling = {"max_tokens": MAX_TOKENS, "repairs": 3}
         builder = Builder.of({"kind": kind, "engine": engine, **sampling, **keys.get(kind, {})})
         clock = time.monotonic()
