@@ -62,8 +62,10 @@ def _run(recipe: MergeRecipe, artifact: Artifact) -> None:
     else:
         artifact.summary.append(("logits", "the parts together have no logits to compare with"))
     dtype = parts.dtype()
-    model.save(model.rounded(base, dtype), parts.tokenizer, artifact, dtype, recipe.model, "merged")
-    check_saved(artifact, model.logits(base.float(), probe), probe)
+    # before it is saved: another type of weights would also round the positions' frequencies
+    wanted = model.logits(model.rounded(base, dtype), probe)
+    model.save(base, parts.tokenizer, artifact, dtype, recipe.model, "merged")
+    check_saved(artifact, wanted, probe)
     artifact.extra["merged"] = [
         {"source": parts.name(number), "weight": weight, "quantized_base": parts.four_bits}
         for number, weight in enumerate(recipe.weights())

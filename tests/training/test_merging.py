@@ -117,6 +117,14 @@ def test_two_adapters_have_the_logits_that_peft_gives_them_together(
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in theirs)
 
 
+def test_a_merge_in_16_bits_has_the_logits_of_its_weights(
+    tiny_model: Path, tuned: Path, tmp_path: Path
+) -> None:
+    """Saving rounds the weights; the positions' frequencies, which are not saved, stay whole."""
+    artifact = merge(tiny_model, tmp_path, tuned / "one", dtype="bf16")
+    assert artifact.metrics["saved_logit_error"] < 1e-6
+
+
 @pytest.mark.parametrize("method", ["ties", "dare", "dare_ties"])
 def test_a_sparse_merge_is_saved_as_it_was_computed(
     method: str, tiny_model: Path, tuned: Path, tmp_path: Path
