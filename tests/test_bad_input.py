@@ -119,7 +119,10 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
         ["dedup", DEDUP, "--out", "out/more"],
         r"lies in the artifact .*out,",
     ),
-    "binary document": (["ingest", INGEST, "--set", "source=binary"], r"1 document.*\(1 binary\)$"),
+    "binary document": (
+        ["ingest", INGEST, "--set", "source=binary"],
+        r"1 documents .*\(1 binary\)",
+    ),
     "latin document": (["ingest", INGEST, "--set", "source=latin"], r"1 document.*\(1 not_utf8\)"),
     "a bad document, and on_error: fail": (
         ["ingest", INGEST, "--set", "source=latin", "--set", "on_error=fail"],

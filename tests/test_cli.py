@@ -188,7 +188,13 @@ def test_interrupt(tmp_path: Path, number: signal.Signals) -> None:
     from llmctl.artifact import locked
 
     with locked(tmp_path / "a", "here"):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        # a job in the background of a shell ignores Ctrl-C, and so would its children
+        process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         assert process.stderr is not None
         assert "waiting for it" in process.stderr.readline()
         time.sleep(0.1)
