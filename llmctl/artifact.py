@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llmctl import digest, rows, ui
+from llmctl import digest, rows, shards, ui
 from llmctl.errors import InputError, LlmctlError, RecipeError
 
 SCHEMA = "llmctl.manifest/v1"
@@ -195,6 +195,8 @@ def find_input(key: str, ref: Path | str, where: str, *, fetch: bool) -> Input:
 
 
 def _input_at(key: str, ref: Path | str, path: Path, where: str) -> Input:
+    if shards.is_pattern(path):
+        return _matched_input(key, path, where)
     if not path.exists():
         partial = path.with_name(path.name + ".partial")
         hint = " (an unfinished run is there: finish it first)" if partial.exists() else ""
@@ -222,10 +224,33 @@ def _input_at(key: str, ref: Path | str, path: Path, where: str) -> Input:
     return Input(key, str(ref), path, sha, manifest, folder / MANIFEST)
 
 
+def _matched_input(key: str, pattern: Path, where: str) -> Input:
+    """The files that a pattern matches, as one input."""
+    try:
+        files = shards.matched(pattern)
+    except InputError as error:
+        raise InputError(f"{where}: {key}: {error}") from None
+    for path in files:
+        if owner := owner_of(path):
+            raise InputError(
+                f"{where}: {key}: {path} is a part of the artifact {owner[0]}; name the artifact"
+            )
+    return Input(key, str(pattern), pattern, shards.digest_of(files))
+
+
 def _broken_manifest(folder: Path) -> bool:
     """Whether a folder has our manifest and it cannot be read; others have files of that name."""
     path = folder / MANIFEST
     return path.is_file() and SCHEMA.encode() in path.read_bytes()[:200]
+
+
+def _existing(inputs: Mapping[str, Path | str]) -> Iterator[tuple[str, Path | str, Path]]:
+    """(key, what it names, each place that is there)."""
+    for key, ref in inputs.items():
+        path = Path(ref)
+        for each in shards.listed(path) if shards.is_pattern(path) else [path]:
+            if each.exists():
+                yield key, ref, each.resolve()
 
 
 def _is_hub(ref: str) -> bool:
@@ -270,10 +295,7 @@ def check_out(out: Path, where: str, stage: str, inputs: Mapping[str, Path | str
     except OSError as error:
         raise RecipeError(f"{where}: out: {out} cannot be used: {error.strerror}") from None
     place = out.resolve()
-    for key, ref in inputs.items():
-        path = Path(ref).resolve()
-        if not path.exists():
-            continue
+    for key, ref, path in _existing(inputs):
         if place in (path, *path.parents):
             raise RecipeError(
                 f"{where}: out: {out} has what `{key}` reads, and would be replaced by what is "

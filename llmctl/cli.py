@@ -549,7 +549,7 @@ def ask(
 @app.command()
 def explore(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="An artifact with rows, or a file of rows.")
+        Path, typer.Argument(metavar="DATA", help="A folder, a file or a pattern of rows.")
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The page that is written.")

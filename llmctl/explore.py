@@ -35,8 +35,8 @@ def show(
     chosen = embedder_of(embedder)
 
     def rows() -> Iterator[View]:
-        for split, path in files.items():
-            yield from views(split, path)
+        for split, each in files.items():
+            yield from views(split, each)
 
     found = profile(rows(), tokenizer=tokenizer, embedder=chosen, size=sample, seed=seed)
     if not found.sample.views:

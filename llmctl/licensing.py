@@ -35,7 +35,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 def of_data(path: Path | None, manifest: Mapping[str, Any] | None) -> dict[str, str]:
     """Licence -> where it was found first, of the rows of an input."""
-    from llmctl import rows
+    from llmctl import rows, shards
 
     found: dict[str, str] = {}
     extra = (manifest or {}).get("extra") or {}
@@ -44,8 +44,8 @@ def of_data(path: Path | None, manifest: Mapping[str, Any] | None) -> dict[str, 
             found[extra[key]] = "its manifest"
     if path is not None:
         try:
-            file = rows.find(path)
-            for licence, row in of_rows(rows.read(file)):
+            every = (row for _, row in rows.placed(shards.find(path)))
+            for licence, row in of_rows(every):
                 found.setdefault(licence, f"row {row}")
         except (InputError, OSError):
             return found  # the stage that reads the rows says what is wrong with them

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmctl import digest, modelref, rows
+from llmctl import digest, modelref, rows, shards
 from llmctl.errors import LlmctlError
 from llmctl.optimizers.base import Shape, elements
 from llmctl.runner import device_class
@@ -364,7 +364,7 @@ def _most_steps(recipe: TrainingRecipe) -> int | None:
     if recipe.data.mix or getattr(recipe, "too_long", "") == "split":
         return None  # `--probe` counts them
     try:
-        count = rows.count(rows.find(recipe.data.train))
+        count = sum(map(rows.count, shards.find(recipe.data.train)))
     except (LlmctlError, OSError):
         return None  # the run says what is wrong with the rows
     return recipe.steps_of(count)

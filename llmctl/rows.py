@@ -48,6 +48,11 @@ def numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{path}: rows are read from {known}, not '{path.suffix}'")
 
 
+def placed(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file:line, row) of every row of some files, one file after the other."""
+    return ((f"{path}:{line}", row) for path in files for line, row in numbered(path))
+
+
 def count(path: Path) -> int:
     """How many rows a file has, without reading what they hold where that is possible."""
     if path.suffix == ".parquet":
@@ -121,24 +126,6 @@ def _unpacked(row: dict[str, Any], marked: list[str]) -> dict[str, Any]:
     """A row of an export: what was written as JSON is a value again, nulls are left out."""
     found = {key: value for key, value in row.items() if value is not None}
     return found | {key: json.loads(found[key]) for key in marked if key in found}
-
-
-def find(ref: Path | str, split: str = "train") -> Path:
-    """The file of a split: `ref` itself, or what an artifact folder has for it."""
-    ref = Path(ref)
-    if ref.is_file():
-        return ref
-    if ref.exists() and not ref.is_dir():
-        raise InputError(f"{ref}: is a pipe or a device, rows are read from files")
-    names = [f"{split}{suffix}" for suffix in FORMATS]
-    if split == "train":
-        names += [f"kept{suffix}" for suffix in FORMATS]
-    for name in names:
-        if (ref / name).is_file():
-            return ref / name
-    if not ref.exists():
-        raise InputError(f"{ref}: no such file or folder")
-    raise InputError(f"{ref}: has no {split} split ({', '.join(names[:1] + names[3:4])})")
 
 
 def dumps(row: Mapping[str, Any]) -> str:

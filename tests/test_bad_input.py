@@ -76,6 +76,10 @@ def place(tmp_path: Path, finished: Path) -> Path:
         "binary/a.md": b"\x7fELF\0\0\0\1" * 40,
         "latin/a.md": b"# Caf\xe9\n\nClosed on Mondays.\n",
         "unknown/a.xyz": "nobody reads this",
+        "part/train-00000-of-00002.jsonl": GOOD,
+        "part/README.md": "---\nlicense: mit\n---\n",
+        "splits/train-00000-of-00001.jsonl": GOOD,
+        "splits/test-00000-of-00001.jsonl": GOOD,
     }
     for name, content in files.items():
         path = tmp_path / name
@@ -84,6 +88,8 @@ def place(tmp_path: Path, finished: Path) -> Path:
     (tmp_path / "empty").mkdir()
     return tmp_path
 
+
+MISSING_SHARD = r"part: train-00001-of-00002.jsonl is missing, 1 of 2 shards are there; complete"
 
 CASES: dict[str, tuple[list[str | Path], str]] = {
     "no document": (["ingest", INGEST, "--set", "source=none"], r"--set source: .*none is not"),
@@ -140,6 +146,28 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "broken rows elsewhere": (
         ["build-dataset", DATASET, "--set", "source=broken.jsonl"],
         r"broken.jsonl:2: not valid JSON: Expecting value \(column 9\)$",
+    ),
+    "a shard is missing": (["dedup", DEDUP, "--set", "data=part"], MISSING_SHARD),
+    "a shard is missing elsewhere": (
+        ["build-dataset", DATASET, "--set", "source=part"],
+        MISSING_SHARD,
+    ),
+    "a shard of a pattern is missing": (
+        ["build-dataset", DATASET, "--set", "source=part/train-*"],
+        "--set source: .*" + MISSING_SHARD,
+    ),
+    "a shard is missing in a page": (["explore", "part", "-q"], MISSING_SHARD),
+    "a pattern of two splits": (
+        ["dedup", DEDUP, "--set", "data=splits/*.jsonl"],
+        r"splits/\*.jsonl: has files of several splits \(test, train\), which are never mixed",
+    ),
+    "a pattern without files": (
+        ["dedup", DEDUP, "--set", "data=none/*.xyz"],
+        r"none/\*.xyz: matches no file",
+    ),
+    "a pattern in an artifact": (
+        ["dedup", DEDUP, "--set", "data=out/k*", "--out", "beside"],
+        r"out/kept.jsonl is a part of the artifact .*/out; name the artifact",
     ),
     "a device for rows": (["dedup", DEDUP, "--set", "data=/dev/null"], "a pipe or a device"),
     "deep rows": (["dedup", DEDUP, "--set", "data=deep.jsonl"], r"deep.jsonl:1: not valid JSON"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmctl import artifact as artifacts
-from llmctl import digest
+from llmctl import digest, shards
 from llmctl import rows as row_files
 from llmctl.data import lines
 from llmctl.data.entries import short
@@ -66,19 +66,19 @@ def _of_path(each: Benchmark, path: Path) -> Iterator[Items]:
             name = file.relative_to(path).as_posix()
             for ending in row_files.FORMATS:
                 name = name.removesuffix(ending)
-            yield _of_file(each, file, f"{each.name or path.name}/{name}")
+            yield _of_files(each, [file], f"{each.name or path.name}/{name}")
         return
-    file = row_files.find(path, "test")
-    yield _of_file(each, file, each.name or path.name.split(".")[0])
+    yield _of_files(each, shards.find(path, "test"), each.name or path.name.split(".")[0])
 
 
-def _of_file(each: Benchmark, file: Path, name: str) -> Items:
-    items = Items(name, str(file), digest.of_file(file))
-    for where, row in lines.parsed(file):
-        text = asked(row, tuple(each.fields), where)
-        items.add(str(row.get("id") or row.get("task_id") or short(where)), short(where), text)
+def _of_files(each: Benchmark, files: list[Path], name: str) -> Items:
+    items = Items(name, shards.name_of(files), shards.digest_of(files))
+    for file in files:
+        for where, row in lines.parsed(file):
+            text = asked(row, tuple(each.fields), where)
+            items.add(str(row.get("id") or row.get("task_id") or short(where)), short(where), text)
     if not items.texts:
-        raise InputError(f"{file}: has no items")
+        raise InputError(f"{items.data}: has no items")
     return items
 
 

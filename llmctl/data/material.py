@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from llmctl import rows, ui
+from llmctl import rows, shards, ui
 from llmctl.artifact import owner_of
 from llmctl.data import feedback, reading
 from llmctl.data.formats.base import Format, UnfitError
@@ -84,9 +84,9 @@ def gather(
             if (source / "chunks.jsonl").is_file():
                 chunks += rows.read(source / "chunks.jsonl")
             continue
-        for path in files(source):
-            ours = owner_of(path) is not None
-            for row in _read(path, None if ours else format, told):
+        for group in files(source):
+            ours = owner_of(group[0]) is not None
+            for row in _read(group, None if ours else format, told):
                 kind = kind_of(row)
                 if kind == "chunk":
                     chunks.append(row)
@@ -97,23 +97,21 @@ def gather(
     return Material(documents, chunks, given, seed, asking)
 
 
-def files(source: Path) -> list[Path]:
-    """The files of rows of a source: itself, an artifact's training rows, or all of a folder's."""
-    if source.is_file():
-        return [source]
+def files(source: Path) -> list[list[Path]]:
+    """The files of rows of a source: itself, its training rows, or else each of a folder's.
+
+    Files in one list are shards of one set, in one format.
+    """
     if (source / QUEUE).is_file():
-        return [source / QUEUE]
-    try:
-        return [rows.find(source)]
-    except InputError:
-        found = sorted(
-            each
-            for each in source.glob("*")
-            if each.name.endswith((*rows.FORMATS, ".ndjson")) and each.name not in LEFT
-        )
-        if not found:
-            raise
-        return found
+        return [[source / QUEUE]]
+    every = [
+        each
+        for each in source.glob("*")
+        if each.name.endswith((*rows.FORMATS, ".ndjson")) and each.name not in LEFT
+    ]
+    if not every or any(shards.of_split(source, name) for name in ("train", "kept")):
+        return [shards.find(source)]
+    return [[each] for each in shards.together(every, source)]
 
 
 def kind_of(row: Row) -> str:
@@ -125,19 +123,22 @@ def kind_of(row: Row) -> str:
     return "document" if "uri" in row and "title" in row else "row"
 
 
-def _read(path: Path, format: Format | None, told: Gathered) -> Iterator[dict[str, Any]]:
-    """The rows of a file with `id` and `source`; what nothing can be learnt from is dropped."""
+def _read(group: list[Path], format: Format | None, told: Gathered) -> Iterator[dict[str, Any]]:
+    """The rows of a set with `id` and `source`; what nothing can be learnt from is dropped."""
     heard = reading.Reading()
     last, nth = "", 0
-    for where, row in reading.read(path, format, reading=heard):
-        line = where.rpartition(":")[2]
-        last, nth = line, nth + 1 if line == last else 1
+    for where, row in reading.read(group, format, reading=heard):
+        last, nth = where, nth + 1 if where == last else 1
+        name, _, line = where.rpartition("/")[2].rpartition(":")
         if isinstance(row, UnfitError):
-            told.dropped.append(Dropped(f"{path.name}:{line}", row.reason, row.detail))
+            told.dropped.append(Dropped(f"{name}:{line}", row.reason, row.detail))
         else:
-            yield placed(row, path.name, int(line), nth)
-    told.formats[str(path)] = heard.dump()
-    ui.note(f"{path}: {heard}")
+            yield placed(row, name, int(line), nth)
+    name = shards.name_of(group)
+    told.formats[name] = heard.dump()
+    ui.note(f"{name}: {heard}")
+    if part := shards.part(group):
+        ui.warn(f"{name}: {part}")
 
 
 def placed(row: dict[str, Any], name: str, line: int, nth: int = 1) -> dict[str, Any]:

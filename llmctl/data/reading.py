@@ -19,7 +19,7 @@ from llmctl.records import form_of
 
 @dataclass
 class Reading:
-    """What is known of a file once its rows have been read."""
+    """What is known of files once their rows have been read."""
 
     kind: str = ""
     """The format, also when it was detected."""
@@ -42,7 +42,7 @@ class Reading:
 
 
 def read(
-    path: Path,
+    files: Path | Sequence[Path],
     format: Format | None = None,
     *,
     forms: Sequence[str] = (),
@@ -55,8 +55,7 @@ def read(
     """
     told = reading if reading is not None else Reading()
     told.detected = format is None
-    for line, row in rows.numbered(path):
-        where = f"{path}:{line}"
+    for where, row in rows.placed([files] if isinstance(files, Path) else files):
         if format is None:
             format = detect(row, where)
         elif told.detected:

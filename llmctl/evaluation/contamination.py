@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmctl import artifact as artifacts
-from llmctl import digest, lineage
-from llmctl import rows as row_files
+from llmctl import digest, lineage, shards
 from llmctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def _digests(task: Task) -> set[str]:
             continue  # a model that judges
         found.add(digest.of_path(path))
         try:
-            found.add(digest.of_file(row_files.find(path, "test")))
+            found.add(shards.digest_of(shards.find(path, "test")))
         except InputError:  # a task may read text instead of rows
             continue
     return found

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmctl import rows
+from llmctl import rows, shards
 from llmctl.data import reading
 from llmctl.errors import InputError
 
-SPLITS = ("train", "validation", "test")
 WHOLE = ("kept", "queue", "chunks", "documents", "examples", "pairs")
 """Names of the one file of a folder that has no splits, in the order of preference."""
 LABELLED = {True: "good", False: "bad"}
@@ -49,27 +48,24 @@ class View:
         return "\n".join(self.texts.values())
 
 
-def parts(data: Path) -> dict[str, Path]:
-    """Split -> file of an artifact folder or of one file of rows."""
-    if data.is_file():
-        return {data.name.partition(".")[0]: data}
-    if not data.exists():
-        raise InputError(f"{data}: no such file or folder")
-    for names in (SPLITS, *((name,) for name in WHOLE)):
-        paths = {n: data / f"{n}{suffix}" for n in names for suffix in reversed(rows.FORMATS)}
-        found = {name: path for name, path in paths.items() if path.is_file()}
-        if found:
+def parts(data: Path) -> dict[str, list[Path]]:
+    """Split -> files of a folder, of one file of rows, or of a pattern."""
+    if not data.is_dir():
+        return {data.name.partition(".")[0]: shards.find(data)}
+    for names in (shards.SPLITS, *((name,) for name in WHOLE)):
+        if found := {name: files for name in names if (files := shards.of_split(data, name))}:
             return found
-    raise InputError(f"{data}: has no rows ({', '.join((*SPLITS, *WHOLE))}, each .jsonl)")
+    named = ", ".join((*shards.SPLITS, *WHOLE))
+    raise InputError(f"{data}: has no rows ({named}, each .jsonl)")
 
 
-def views(split: str, path: Path) -> Iterator[View]:
-    """The rows of one file; a row without any text is an error that names its place."""
-    for number, row in enumerate(rows.read(path), 1):
-        found = view_of(row, split, f"{path.name}:{number}")
+def views(split: str, files: Iterable[Path]) -> Iterator[View]:
+    """The rows of a set; a row without any text is an error that names its place."""
+    for where, row in rows.placed(files):
+        found = view_of(row, split, where.rpartition("/")[2])
         if not found.texts:
             fields = ", ".join(row) or "none"
-            raise InputError(f"{path}:{number}: no field holds text (fields: {fields})")
+            raise InputError(f"{where}: no field holds text (fields: {fields})")
         yield found
 
 

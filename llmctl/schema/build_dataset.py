@@ -52,8 +52,8 @@ class BuildDatasetRecipe(Recipe):
 
     stage: Literal["build-dataset"] = Field(description="Names the stage.")
     source: Path | list[Path] = Field(
-        description="Artifact folder of ingest; file or folder of rows (examples, pairs, texts, "
-        "documents or chunks); or a list of them.",
+        description="Artifact folder of ingest; file, folder or pattern of rows (examples, pairs, "
+        "texts, documents or chunks); or a list of them.",
     )
     format: Format | None = Field(
         None,

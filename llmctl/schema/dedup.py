@@ -111,8 +111,9 @@ class DedupRecipe(Recipe):
 
     stage: Literal["dedup"] = Field(description="Always `dedup`.")
     data: Path | list[Path] = Field(
-        description="Artifact folder of build-dataset (its train split), a file of rows (.jsonl, "
-        ".jsonl.gz, .parquet), a folder of .txt and .md files, or a list of these."
+        description="Folder with a train split (an artifact of build-dataset, or shards as the Hub "
+        "names them), a file of rows (.jsonl, .jsonl.gz, .parquet), a pattern of files, a folder "
+        "of .txt and .md files, or a list of these."
     )
     text: list[str] = Field(
         default_factory=list,

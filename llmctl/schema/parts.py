@@ -44,6 +44,12 @@ Price = Annotated[
 ]
 
 
+ROWS = (
+    "Folder with a train split (an artifact, or shards as the Hub names them), a file of rows, or "
+    "a pattern such as rows/*.jsonl."
+)
+
+
 class Lora(Part):
     """A low-rank adapter (Hu et al. 2021): W + alpha/r * B A, with only A and B trained."""
 
@@ -89,7 +95,7 @@ class Lora(Part):
 class Source(Part):
     """Further rows that are mixed in, such as general conversations against forgetting."""
 
-    path: Path = Field(description="Artifact folder with a train split, or a file of rows.")
+    path: Path = Field(description=ROWS)
     share: float | None = Field(
         None,
         gt=0,
@@ -115,13 +121,13 @@ class Source(Part):
 class TrainData(Part):
     """The rows to learn from and the rows that are kept back to measure with."""
 
-    train: Path = Field(description="Artifact folder with a train split, or a file of rows.")
+    train: Path = Field(description=ROWS)
     mix: list[Source] = Field(
         default_factory=list, description="Further sources; `train` itself is taken once, whole."
     )
     validation: Path | None = Field(
         None,
-        description="Artifact folder or file of held-out rows; without it the folder of `train` "
+        description="Folder, file or pattern of held-out rows; without it the folder of `train` "
         "is used (its test split, else its validation split).",
     )
     format: Format | None = Field(

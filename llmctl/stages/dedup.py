@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmctl import artifact as artifacts
-from llmctl import digest, ui
+from llmctl import digest, shards, ui
 from llmctl import rows as row_files
 from llmctl.data import blocks, index, lines, scan
 from llmctl.data.dedupers.base import Cut, Signed
@@ -39,7 +39,7 @@ BASE_MB, PER_BYTE = 120, 4
 def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     """Write kept.jsonl, dropped.jsonl, report.html, and the held-out splits unchanged."""
     warm_up()
-    files = [rows_at(artifact.input(key)) for key in recipe.files()]
+    files = [path for key in recipe.files() for path in rows_at(artifact.input(key))]
     spill = spill_folder(recipe, artifact, files)
     kinds = reading(recipe)
     each = chain(references(recipe, artifact), entries_of(recipe, files))
@@ -76,12 +76,16 @@ def warm_up() -> None:
     np.empty(REUSED, np.uint8)
 
 
-def rows_at(path: Path) -> Path:
-    """The file of rows that a key names, or the folder of texts that it is."""
+def rows_at(path: Path) -> list[Path]:
+    """The files of rows that a key names, or the folder of texts that it is."""
     plain = path.is_dir() and artifacts.read_manifest(path) is None
-    if plain and any(file.suffix in lines.TEXTS for file in digest.files_of(path)):
-        return path
-    return row_files.find(path)
+    texts = plain and any(file.suffix in lines.TEXTS for file in digest.files_of(path))
+    if texts and not shards.of_split(path, "train"):  # a data set of the Hub has a card, a text
+        return [path]
+    found = shards.find(path)
+    if part := shards.part(found):
+        ui.warn(f"{shards.name_of(found)}: {part}")
+    return found
 
 
 def spill_folder(recipe: DedupRecipe, artifact: Artifact, files: list[Path]) -> Path | None:
@@ -146,14 +150,14 @@ def references(recipe: DedupRecipe, artifact: Artifact) -> Iterator[Entry | Batc
         if indexed(recipe, folder):
             yield from index.entries(folder, reason)
             continue
-        path = row_files.find(folder)
-        if not reading(recipe) and scan.able(path, recipe.text, kernel(recipe.kernel)):
-            yield from scan.batches(path, recipe.text, threads_of(recipe), reason)
-            continue
-        for where, each in lines.parsed(path):
-            text = lines.text_of(each, recipe.text, where)
-            name = str(each.get("id", short(where)))
-            yield Entry(name, text, where, reason, values=values(recipe, each, where))
+        for path in shards.find(folder):
+            if not reading(recipe) and scan.able(path, recipe.text, kernel(recipe.kernel)):
+                yield from scan.batches(path, recipe.text, threads_of(recipe), reason)
+                continue
+            for where, each in lines.parsed(path):
+                text = lines.text_of(each, recipe.text, where)
+                name = str(each.get("id", short(where)))
+                yield Entry(name, text, where, reason, values=values(recipe, each, where))
 
 
 def indexed(recipe: DedupRecipe, folder: Path) -> bool:
@@ -176,15 +180,8 @@ def signatures(recipe: DedupRecipe, artifact: Artifact, entries: Entries) -> Ite
 
 def splits(recipe: DedupRecipe, artifact: Artifact) -> list[Path]:
     """The held-out files beside the train split of an artifact."""
-    found = []
-    for key in recipe.files():
-        folder = artifact.input(key)
-        for split in HELD_OUT if folder.is_dir() else ():
-            try:
-                found.append(row_files.find(folder, split))
-            except InputError:  # an artifact may lack a split
-                continue
-    return found
+    folders = [artifact.input(key) for key in recipe.files()]
+    return [path for each in folders for split in HELD_OUT for path in shards.of_split(each, split)]
 
 
 def dropped(recipe: DedupRecipe, verdicts: Verdicts, rows: Ids) -> Iterator[dict[str, Any]]:

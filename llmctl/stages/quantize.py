@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from llmctl import modelref, rows, ui
+from llmctl import modelref, rows, shards, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import GateError, InputError, LlmctlError
 from llmctl.quantizers.base import Made, Measured
@@ -83,16 +83,13 @@ def run(recipe: QuantizeRecipe, artifact: Artifact) -> None:
 
 def texts_of(path: Path) -> Iterator[str]:
     """The test text: a text file, or the texts or answers of rows."""
-    if path.is_dir() or path.suffix not in (".jsonl", ".gz", ".parquet"):
-        if path.is_dir():
-            path = rows.find(path, "test")
-        else:
-            try:
-                yield path.read_text(encoding="utf-8")
-            except UnicodeDecodeError:
-                raise InputError(f"{path}: not UTF-8 text") from None
-            return
-    for row in rows.read(path):
+    if path.is_file() and path.suffix not in (".jsonl", ".gz", ".parquet"):
+        try:
+            yield path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: not UTF-8 text") from None
+        return
+    for _, row in rows.placed(shards.find(path, "test")):
         if "text" in row:
             yield str(row["text"])
         elif "messages" in row:

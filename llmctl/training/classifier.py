@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special
 
-from llmctl import modelref, ui
-from llmctl import rows as files
+from llmctl import modelref, shards, ui
+from llmctl import rows as row_files
 from llmctl.artifact import Artifact
 from llmctl.data.classifier import Head, encoded, encoder_of
 from llmctl.data.filters.base import field_of, text_of
@@ -76,9 +76,9 @@ def split(
     data: TrainData, task: ClassifierTask, seed: int, artifact: Artifact
 ) -> tuple[list[Labelled], list[Labelled]]:
     """(rows to learn from, rows to measure with); no document is on both sides."""
-    train = read(files.find(data.train), task, artifact)
-    apart = held_out_file(data)
-    if apart is not None:
+    train = read(shards.find(data.train), task, artifact)
+    apart = held_out_files(data)
+    if apart:
         held = read(apart, task, artifact)
         seen = {each.document for each in held}
     else:
@@ -100,26 +100,19 @@ def split(
     return train, held
 
 
-def held_out_file(data: TrainData) -> Path | None:
-    """The file of `validation`, or the test or validation split beside the training rows."""
+def held_out_files(data: TrainData) -> list[Path]:
+    """The files of `validation`, or the test or validation split beside the training rows."""
     if data.validation is not None:
-        return files.find(data.validation, "test")
-    for name in ("test", "validation"):
-        try:
-            found = files.find(data.train, name)
-        except InputError:
-            continue
-        if found != data.train:
-            return found
-    return None
+        return shards.find(data.validation, "test")
+    return shards.of_split(data.train, "test") or shards.of_split(data.train, "validation")
 
 
-def read(path: Path, task: ClassifierTask, artifact: Artifact) -> list[Labelled]:
-    """The labelled rows of a file; those without a label are counted and left out."""
+def read(files: list[Path], task: ClassifierTask, artifact: Artifact) -> list[Labelled]:
+    """The labelled rows of a set; those without a label are counted and left out."""
     found = []
-    for number, row in enumerate(files.read(path), 1):
+    for where, row in row_files.placed(files):
         if not any(key in row for key in ("text", "messages", "chosen")):
-            raise InputError(f"{path}:{number}: needs `text` or `messages`; found {', '.join(row)}")
+            raise InputError(f"{where}: needs `text` or `messages`; found {', '.join(row)}")
         label = label_of(row, task)
         text = text_of(row, task.within)
         if label is None or not text.strip():
@@ -129,7 +122,8 @@ def read(path: Path, task: ClassifierTask, artifact: Artifact) -> list[Labelled]
         document = source.get("document") if isinstance(source, Mapping) else None
         found.append(Labelled(text, label, str(document or row_id(text))))
     if not found:
-        raise InputError(f"{path}: no row has a label in `{task.label}`")
+        name = shards.name_of(files)
+        raise InputError(f"{name}: no row has a label in `{task.label}`")
     return found
 
 

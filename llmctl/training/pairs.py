@@ -16,7 +16,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from llmctl import rows as files
+from llmctl import rows as row_files
+from llmctl import shards
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
 from llmctl.records import row_id
@@ -45,7 +46,7 @@ class Pair:
 
 def read(data: TrainData, queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
     """The pairs of `data.train`; what gives none is counted."""
-    return _pairs(_file(data.train, "train"), queries, seed, artifact)
+    return _pairs(_files(data.train, "train"), queries, seed, artifact)
 
 
 def split(
@@ -57,7 +58,7 @@ def split(
     """
     train = read(data, queries, seed, artifact)
     if data.validation is not None:
-        held = _pairs(_file(data.validation, "test"), queries, seed, artifact)
+        held = _pairs(_files(data.validation, "test"), queries, seed, artifact)
         seen = {each.document for each in held}
         known = len(train)
         train = [each for each in train if each.document not in seen]
@@ -90,15 +91,15 @@ def one_each(pairs: Iterable[Pair]) -> list[Pair]:
     return list(found.values())
 
 
-def _file(ref: Path, name: str) -> Path:
+def _files(ref: Path, name: str) -> list[Path]:
     chunks = ref / "chunks.jsonl"
-    return chunks if chunks.is_file() else files.find(ref, name)
+    return [chunks] if chunks.is_file() else shards.find(ref, name)
 
 
-def _pairs(path: Path, queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
+def _pairs(files: list[Path], queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
     found: dict[tuple[str, str], Pair] = {}
-    for number, row in enumerate(files.read(path), 1):
-        made = list(_of_row(row, queries, seed, f"{path}:{number}"))
+    for where, row in row_files.placed(files):
+        made = list(_of_row(row, queries, seed, where))
         if not made:
             artifact.dropped["no_pair"] += 1
         for pair in made:

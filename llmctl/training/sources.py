@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from llmctl import rows as files
-from llmctl import ui
+from llmctl import rows as row_files
+from llmctl import shards, ui
 from llmctl.artifact import Artifact
 from llmctl.data import reading
 from llmctl.data.formats.base import UnfitError
@@ -27,6 +27,8 @@ from llmctl.schema.parts import Source, TrainData
 Row = tuple[str, dict[str, Any]]
 """(file:line, row)."""
 Rows = list[Row]
+Files = tuple[Path, ...]
+"""One source of rows: a file, or the shards of a set."""
 
 NAMED = 5
 """Rows that a warning names."""
@@ -51,30 +53,32 @@ class Reader:
 
     def __init__(self, data: TrainData, artifact: Artifact) -> None:
         self.data, self.artifact = data, artifact
-        self.known: set[Path] = set()
+        self.known: set[Files] = set()
 
-    def rows(self, path: Path) -> Iterator[Row]:
+    def rows(self, files: Files) -> Iterator[Row]:
         """(file:line, row); rows in our own form are checked later."""
-        mixed_in = any(files.find(each.path) == path for each in self.data.mix)
+        mixed_in = any(_found(each.path) == files for each in self.data.mix)
         format = None if mixed_in else self.data.format
-        if format is None and reading.is_own(next(files.read(path), {"text": ""})):
-            yield from ((f"{path}:{line}", row) for line, row in files.numbered(path))
+        _, first = next(row_files.placed(files), ("", {"text": ""}))
+        if format is None and reading.is_own(first):
+            yield from row_files.placed(files)
             return
         told = reading.Reading()
-        for where, row in reading.read(path, format, reading=told):
+        for where, row in reading.read(files, format, reading=told):
             if not isinstance(row, UnfitError):
                 yield where, row
-        if path not in self.known:
-            self.known.add(path)
-            ui.note(f"{path}: {told}")
-            self.artifact.extra.setdefault("formats", {})[str(path)] = told.dump()
+        if files not in self.known:
+            self.known.add(files)
+            name = shards.name_of(files)
+            ui.note(f"{name}: {told}")
+            self.artifact.extra.setdefault("formats", {})[name] = told.dump()
             self.artifact.dropped.update(told.unfit)
 
-    def keys(self, path: Path) -> Iterator[tuple[str, str]]:
+    def keys(self, files: Files) -> Iterator[tuple[str, str]]:
         """(file:line, what makes two rows the same: their content, not their provenance)."""
-        for where, row in self.rows(path):
+        for where, row in self.rows(files):
             content = {k: v for k, v in row.items() if k not in ("id", "source", "meta")}
-            yield where, row_id(files.dumps(content))
+            yield where, row_id(row_files.dumps(content))
 
 
 def split(data: TrainData, seed: int, artifact: Artifact) -> tuple[Rows, Rows]:
@@ -88,62 +92,61 @@ def streams(
 ) -> tuple[Stream, Rows]:
     """(rows to learn from, rows to measure with); what leaves is named and counted."""
     reader = Reader(data, artifact)
-    paths = [files.find(path) for path in (data.train, *(each.path for each in data.mix))]
-    held_paths = _held_out(data)
-    if held_paths is None:
-        parts, held = _held_back(reader, paths, data, seed)
+    found = [_found(path) for path in (data.train, *(each.path for each in data.mix))]
+    for files in found:
+        if part := shards.part(files):
+            ui.warn(f"{shards.name_of(files)}: {part}")
+    held_out = _held_out(data)
+    if held_out is None:
+        parts, held = _held_back(reader, found, data, seed)
     else:
-        parts, held = _apart(reader, paths, held_paths, data, seed, disjoint)
+        parts, held = _apart(reader, found, held_out, data, seed, disjoint)
     if not len(parts[0]):
-        why = "every row is held out" if next(reader.rows(paths[0]), None) else "has no rows"
+        why = "every row is held out" if next(reader.rows(found[0]), None) else "has no rows"
         raise InputError(f"{data.train}: {why}; nothing is left to learn from")
     return mixed(parts, data.mix, seed, artifact), held
 
 
-def _held_out(data: TrainData) -> list[Path] | None:
+def _found(path: Path) -> Files:
+    return tuple(shards.find(path))
+
+
+def _held_out(data: TrainData) -> list[Files] | None:
     """Files of held-out rows: test splits, else validation splits; None when there are none."""
     if data.validation is not None:
-        if data.validation.is_file():
-            return [data.validation]
-        found = _test_split(data.validation)
-        if found is None:
-            raise InputError(f"{data.validation}: has neither a test nor a validation split")
-        return [found]
+        if not data.validation.is_dir():
+            return [_found(data.validation)]
+        if found := _test_split(data.validation):
+            return [found]
+        raise InputError(f"{data.validation}: has neither a test nor a validation split")
     folders = [data.train, *(each.path for each in data.mix)]
-    splits = [found for folder in folders if (found := _test_split(folder)) is not None]
-    return splits or None
+    return [found for folder in folders if (found := _test_split(folder))] or None
 
 
-def _test_split(folder: Path) -> Path | None:
-    for name in ("test", "validation"):
-        if folder.is_dir():
-            try:
-                return files.find(folder, name)
-            except InputError:
-                continue
-    return None
+def _test_split(folder: Path) -> Files:
+    return tuple(shards.of_split(folder, "test") or shards.of_split(folder, "validation"))
 
 
 def _held_back(
-    reader: Reader, paths: list[Path], data: TrainData, seed: int
+    reader: Reader, sources: list[Files], data: TrainData, seed: int
 ) -> tuple[list[Stream], Rows]:
     """A share of all rows, chosen by their content and the seed."""
     each = [
         np.fromiter(
-            (int(row_id(str(seed), files.dumps(row)), 16) for _, row in reader.rows(path)),
+            (int(row_id(str(seed), row_files.dumps(row)), 16) for _, row in reader.rows(files)),
             np.uint64,
         )
-        for path in paths
+        for files in sources
     ]
     keys = np.concatenate(each)
     back = np.zeros(len(keys), bool)
     back[np.argsort(keys, kind="stable")[: round(len(keys) * data.hold_out)]] = True
     first = np.cumsum([0, *map(len, each)])
     flags = [back[a:b] for a, b in pairwise(first)]
-    parts = [_chosen(reader, path, ~flag) for path, flag in zip(paths, flags, strict=True)]
+    parts = [_chosen(reader, files, ~flag) for files, flag in zip(sources, flags, strict=True)]
     every = Stream(
         lambda: chain.from_iterable(
-            _chosen(reader, p, f) for p, f in zip(paths, flags, strict=True)
+            _chosen(reader, files, flag) for files, flag in zip(sources, flags, strict=True)
         ),
         int(back.sum()),
     )
@@ -152,23 +155,23 @@ def _held_back(
 
 def _apart(
     reader: Reader,
-    paths: list[Path],
-    held_paths: list[Path],
+    sources: list[Files],
+    held_out: list[Files],
     data: TrainData,
     seed: int,
     disjoint: bool,
 ) -> tuple[list[Stream], Rows]:
-    """The rows of each file, when disjoint without those that are held out too; held-out rows."""
-    held = [key for path in held_paths for _, key in reader.keys(path)]
+    """The rows of each source, when disjoint without those held out too; held-out rows."""
+    held = [key for files in held_out for _, key in reader.keys(files)]
     seen = set(held) if disjoint else set()
     parts, leaked = [], []
-    for path in paths:
+    for files in sources:
         flags = []
-        for where, key in reader.keys(path):
+        for where, key in reader.keys(files):
             flags.append(key not in seen)
             if key in seen:
                 leaked.append(where)
-        parts.append(_chosen(reader, path, np.array(flags, bool)))
+        parts.append(_chosen(reader, files, np.array(flags, bool)))
     if leaked:
         reader.artifact.dropped["in_held_out"] += len(leaked)
         more = ", …" if len(leaked) > NAMED else ""
@@ -176,14 +179,14 @@ def _apart(
             f"{len(leaked)} rows are held out too and not learnt from: "
             f"{', '.join(leaked[:NAMED])}{more}"
         )
-    every = Stream(lambda: chain.from_iterable(map(reader.rows, held_paths)), len(held))
+    every = Stream(lambda: chain.from_iterable(map(reader.rows, held_out)), len(held))
     return parts, sample(every, data.eval_rows, seed)
 
 
-def _chosen(reader: Reader, path: Path, flags: Any) -> Stream:
-    """The rows of a file whose flag is set."""
+def _chosen(reader: Reader, files: Files, flags: Any) -> Stream:
+    """The rows of a source whose flag is set."""
     return Stream(
-        lambda: (row for row, flag in zip(reader.rows(path), flags, strict=True) if flag),
+        lambda: (row for row, flag in zip(reader.rows(files), flags, strict=True) if flag),
         int(flags.sum()),
     )
 

@@ -200,7 +200,7 @@ def test_a_folder_without_rows_and_a_row_without_text(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     rows.write_jsonl(file, [{"text": "a"}, {"n": 1}])
     with pytest.raises(InputError, match=r"x\.jsonl:2: no field holds text \(fields: n\)"):
-        list(views("x", file))
+        list(views("x", [file]))
 
 
 def test_explore_an_artifact_from_the_shell(llmctl: Run, tmp_path: Path) -> None:

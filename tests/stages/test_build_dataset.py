@@ -341,7 +341,19 @@ def test_a_folder_of_rows_without_what_was_dropped(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "By hand."}]
     rows.write_jsonl(folder / "a.jsonl", [{"messages": turns}])
     rows.write_jsonl(folder / "dropped.jsonl", [{"id": "1", "reason": "short", "detail": ""}])
-    assert files(folder) == [folder / "a.jsonl"]
+    assert files(folder) == [[folder / "a.jsonl"]]
+
+
+def test_a_folder_of_shards_is_its_training_split(tmp_path: Path) -> None:
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "a"}\n')
+    names = [[each.name for each in group] for group in files(tmp_path)]
+    assert names == [["train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl"]]
+    for each in tmp_path.glob("train-*"):
+        each.rename(tmp_path / each.name.replace("train-", ""))
+    (tmp_path / "validation.jsonl").write_text('{"text": "a"}\n')
+    with pytest.raises(InputError, match="files of several splits"):
+        files(tmp_path)
 
 
 def test_a_group_that_no_row_has_is_refused(tmp_path: Path, source: Path) -> None:

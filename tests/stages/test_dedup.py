@@ -61,6 +61,30 @@ def test_train_rows_of_the_held_out_splits_leave_as_leaks(tmp_path: Path) -> Non
     assert without.dropped == {"minhash": 1}
 
 
+def test_shards_give_the_bytes_of_one_file_and_their_splits_are_held_out(tmp_path: Path) -> None:
+    """A folder as the Hub has it, with a card; what is dropped names the shard and its line."""
+    folder = tmp_path / "set" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "set" / "README.md").write_text("---\nlicense: mit\n---\n")
+    rows = [{"id": str(i), "text": f"The pump of hall {i // 2} is cleaned."} for i in range(6)]
+    for n in range(3):
+        jsonl(folder / f"train-0000{n}-of-00003.jsonl", rows[2 * n : 2 * n + 2])
+    jsonl(folder / "test-00000-of-00001.jsonl", [{"id": "t", "text": rows[0]["text"]}])
+    artifact = deduped(tmp_path / "out", data=tmp_path / "set", methods=["exact"])
+    assert [row["id"] for row in rows_of(tmp_path / "out/kept.jsonl")] == ["2", "4"]
+    dropped = {row["line"]: row["reason"] for row in rows_of(tmp_path / "out/dropped.jsonl")}
+    assert dropped["train-00000-of-00003.jsonl:1"] == "leak"
+    assert dropped["train-00001-of-00003.jsonl:2"] == "exact"
+    assert artifact.path("test-00000-of-00001.jsonl").is_file()
+    again = deduped(tmp_path / "again", data=artifact.folder, methods=["exact"])
+    assert again.metrics["kept"] == 2 and again.metrics["held_out_rows"] == 1
+    whole = jsonl(tmp_path / "whole.jsonl", rows)
+    for name, data in (("a", whole), ("b", tmp_path / "set" / "**" / "train-*")):
+        deduped(tmp_path / name, data=data, methods=["exact"])
+    kept = [(tmp_path / name / "kept.jsonl").read_bytes() for name in "ab"]
+    assert kept[0] == kept[1] != b""
+
+
 def test_against_drops_what_occurs_in_other_files(tmp_path: Path) -> None:
     data = jsonl(tmp_path / "new.jsonl", [{"text": LONG}, {"text": "fresh"}])
     old = jsonl(tmp_path / "old.jsonl", [{"text": LONG + " indeed"}, {"text": LONG}])

@@ -13,6 +13,7 @@ pytest.importorskip("trl")
 from tiny_tokenizer import tiny_tokenizer
 
 from llmctl.artifact import Artifact
+from llmctl.errors import InputError
 from llmctl.schema.parts import TrainData
 from llmctl.training import data, sources
 from llmctl.training.store import Stored
@@ -84,6 +85,49 @@ def test_parquet_is_read_like_jsonl(tmp_path: Path) -> None:
         train, held = sources.streams(TrainData(train=path), 3, Artifact(tmp_path))
         found.append(([row for _, row in train], [row for _, row in held]))
     assert found[0] == found[1] and len(found[0][1]) == 10
+
+
+def test_shards_are_read_as_one_file_and_the_test_split_is_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three shards of conversations in another tool's format, as the Hub lays them out."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = [{"instruction": f"q{i}", "output": f"a{i}"} for i in range(12)]
+    whole, folder = tmp_path / "whole.parquet", tmp_path / "set" / "data"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows[:9]), whole)
+    for n in range(3):
+        part = pa.Table.from_pylist(rows[3 * n : 3 * n + 3])
+        pq.write_table(part, folder / f"train-0000{n}-of-00003.parquet")
+    for name in ("test", "validation"):
+        file = folder / f"{name}-00000-of-00001.parquet"
+        pq.write_table(pa.Table.from_pylist(rows[9:]), file)
+    artifact = Artifact(tmp_path)
+    single = TrainData(train=whole, validation=folder / "test-00000-of-00001.parquet")
+    wanted = [[row for _, row in each] for each in sources.streams(single, 1, Artifact(tmp_path))]
+    train, held = sources.streams(TrainData(train=tmp_path / "set"), 1, artifact)
+    assert [[row for _, row in train], [row for _, row in held]] == wanted
+    assert [where.rpartition("/")[2] for where, _ in train][2:4] == [
+        "train-00000-of-00003.parquet:3",
+        "train-00001-of-00003.parquet:1",
+    ]
+    [kept] = [name for name in artifact.extra["formats"] if "train" in name]
+    assert kept.endswith("train-00000-of-00003.parquet and 2 more")
+    assert "are read, as was asked" not in capsys.readouterr().err
+    pattern = TrainData(train=folder / "train-0000[01]*", hold_out=0)
+    rows_read, _ = sources.streams(pattern, 1, Artifact(tmp_path))
+    assert len(rows_read) == 6
+    assert "2 of 3 shards are read, as was asked" in capsys.readouterr().err
+
+
+def test_shards_are_of_one_format(tmp_path: Path) -> None:
+    for n, keys in enumerate((("instruction", "output"), ("prompt", "completion"))):
+        line = json.dumps(dict.fromkeys(keys, "x")) + "\n"
+        (tmp_path / f"train-{n}-of-2.jsonl").write_text(line)
+    with pytest.raises(InputError, match=r"train-1-of-2.jsonl:1: is prompt_completion, the rows"):
+        sources.streams(TrainData(train=tmp_path), 1, Artifact(tmp_path))
 
 
 def test_tokens_on_disk_are_the_tokens(tmp_path: Path) -> None:

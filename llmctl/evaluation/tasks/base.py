@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from llmctl import rows as files
+from llmctl import rows, shards
 from llmctl.errors import InputError
 from llmctl.plugins import Backend
 from llmctl.records import row_id
@@ -96,15 +96,14 @@ class Task(Backend):
 
 def rows_of(path: Path, split: str = "test") -> list[Item]:
     """The rows of a file, or of a split of an artifact folder, as items."""
-    file = files.find(path, split)
     found = []
-    for number, row in enumerate(files.read(file), 1):
-        identity = str(row.get("id") or row_id(files.dumps(row)))
+    for where, row in rows.placed(shards.find(path, split)):
+        identity = str(row.get("id") or row_id(rows.dumps(row)))
         source = row.get("source")
         cluster = source.get("document") or source.get("uri") if isinstance(source, dict) else None
-        found.append(Item(identity, f"{file}:{number}", row, cluster and str(cluster)))
+        found.append(Item(identity, where, row, cluster and str(cluster)))
     if not found:
-        raise InputError(f"{file}: has no rows to measure with")
+        raise InputError(f"{path}: has no rows to measure with")
     return found
 
 
