@@ -100,10 +100,7 @@ def plan(stage: str | None, path: Path, options: Options, *, fetch: bool = False
     if fetch:
         require(recipe.stage, needs)
     packages, missing = versions(needs)
-    inputs = {
-        key: artifacts.find_input(key, ref, str(loaded.place(key)), fetch=fetch)
-        for key, ref in recipe.inputs().items()
-    }
+    inputs = _inputs(loaded, fetch)
     key_parts = {
         "stage": recipe.stage,
         "impl": recipe.impl,
@@ -118,6 +115,19 @@ def plan(stage: str | None, path: Path, options: Options, *, fetch: bool = False
     if recipe.always():
         reason = reason or [recipe.always()]
     return Plan(loaded, inputs, key_parts, reason, missing)
+
+
+def _inputs(loaded: Loaded, fetch: bool) -> dict[str, artifacts.Input]:
+    """The inputs with their digests; files come first, models may have to be fetched."""
+    refs, found = loaded.recipe.inputs(), {}
+    for wanted in (Path, str):
+        for key, ref in refs.items():
+            if isinstance(ref, wanted):
+                place = str(loaded.place(key))
+                found[key] = artifacts.find_input(key, ref, place, fetch=fetch)
+        if wanted is Path:
+            loaded.recipe.look()
+    return {key: found[key] for key in refs}
 
 
 def why(recipe: Any, key_parts: dict[str, Any]) -> list[str]:

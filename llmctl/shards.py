@@ -68,6 +68,20 @@ def of_split(folder: Path, split: str) -> list[Path]:
     return []
 
 
+def held_out(ref: Path) -> list[Path]:
+    """The files of rows to measure with: of a folder its test split, else its validation split."""
+    if not ref.is_dir():
+        return find(ref)
+    if found := held_out_splits(ref):
+        return found
+    raise InputError(f"{ref}: has neither a test nor a validation split")
+
+
+def held_out_splits(folder: Path) -> list[Path]:
+    """The test split of a folder, else its validation split; empty when it has none."""
+    return of_split(folder, "test") or of_split(folder, "validation")
+
+
 def is_pattern(path: Path) -> bool:
     """Whether a path stands for the files that it matches."""
     return glob.has_magic(str(path)) and not path.exists()

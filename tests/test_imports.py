@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,23 @@ def test_validating_imports_no_model_library() -> None:
     found = modules("validate", "recipes/sft/smoke.yaml", "recipes/serve/smoke.yaml")
     assert "pydantic" in found
     assert not found.intersection({"torch", "transformers", "trl", "chromadb", "fastapi"})
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_rows_that_cannot_be_used_are_refused_before_anything_heavy(
+    stage: str, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    sets = ["--set", f"data.train={empty}", "--out", str(tmp_path / "out"), "-q"]
+    arguments = [stage, f"recipes/{stage}/smoke.yaml", *sets]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(arguments=arguments)], capture_output=True, text=True
+    )
+    found = set(json.loads(done.stdout.splitlines()[-1]))
+    assert not found.intersection({"torch", "transformers", "trl", "peft", "datasets", "pyarrow"})
+    if find_spec("trl") and find_spec("peft"):  # else it says first what has to be installed
+        assert done.stderr == f"{empty}: has no rows; nothing is left to learn from\n"
 
 
 def test_every_schema_and_cli_module_imports_without_extras() -> None:

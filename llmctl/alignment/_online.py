@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from llmctl.alignment.base import Objective
+from llmctl.errors import InputError
 from llmctl.rewards.base import Reward
 from llmctl.schema.losses import DIRECT_KEYS
 
@@ -41,6 +42,11 @@ class OnlineObjective(Objective):
         description="End the run when answers are this many times longer or shorter than "
         "those of the first steps.",
     )
+
+    def check(self, recipe: DpoRecipe, row: dict[str, Any], where: str) -> None:
+        """A prompt, alone or in a row of another form."""
+        if not isinstance(row.get("prompt", row.get("messages")), list):
+            raise InputError(f"{where}: `prompt` must be a non-empty list of messages")
 
     def inputs(self) -> dict[str, Path | str]:
         """The models of the rewards."""

@@ -77,6 +77,17 @@ def read(
         yield where, found
 
 
+def opened(
+    files: Sequence[Path], format: Format | None = None, reading: Reading | None = None
+) -> Iterator[tuple[str, dict[str, Any] | UnfitError]]:
+    """As `read`; rows in our own form are left as they are, for the caller to check."""
+    _, first = next(rows.placed(files), ("", {"text": ""}))
+    if format is None and is_own(first):
+        yield from rows.placed(files)
+    else:
+        yield from read(files, format, reading=reading)
+
+
 def is_own(row: Mapping[str, Any]) -> bool:
     """Whether a row is in llmctl's own form, which needs no reading: messages are lists."""
     names = ("messages", "prompt", "completion", "chosen", "rejected")

@@ -60,6 +60,9 @@ class Recipe(Part):
         """Recipe key -> version of something that is not a local file; enters the key as text."""
         return {}
 
+    def look(self) -> None:
+        """Refuse inputs that no run could use, as far as their beginnings tell; cheap."""
+
     def always(self) -> str:
         """Why the stage runs even when nothing is known to have changed; empty when it need not."""
         return ""

@@ -225,6 +225,10 @@ class DpoRecipe(TrainingRecipe):
         """As the objective's loss makes them."""
         return self.objective.logits_at_once(self, words)
 
+    def look(self) -> None:
+        """The rows, as the objective wants them."""
+        self.objective.look(self)
+
     def inputs(self) -> dict[str, Path | str]:
         """The model, the files of rows and what the objective and the checks read."""
         found = super().inputs() | {

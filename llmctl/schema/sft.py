@@ -114,6 +114,10 @@ class SftRecipe(TrainingRecipe):
             raise ValueError(f"task {self.task.kind} trains every weight; write method: full")
         return self
 
+    def look(self) -> None:
+        """The rows, as the task wants them."""
+        self.task.look(self.data)
+
     def inputs(self) -> dict[str, Path | str]:
         """Also what the task needs."""
         return super().inputs() | {f"task.{k}": ref for k, ref in self.task.inputs().items()}

@@ -104,15 +104,14 @@ def held_out_files(data: TrainData) -> list[Path]:
     """The files of `validation`, or the test or validation split beside the training rows."""
     if data.validation is not None:
         return shards.find(data.validation, "test")
-    return shards.of_split(data.train, "test") or shards.of_split(data.train, "validation")
+    return shards.held_out_splits(data.train)
 
 
 def read(files: list[Path], task: ClassifierTask, artifact: Artifact) -> list[Labelled]:
     """The labelled rows of a set; those without a label are counted and left out."""
     found = []
     for where, row in row_files.placed(files):
-        if not any(key in row for key in ("text", "messages", "chosen")):
-            raise InputError(f"{where}: needs `text` or `messages`; found {', '.join(row)}")
+        task.check(row, where)
         label = label_of(row, task)
         text = text_of(row, task.within)
         if label is None or not text.strip():

@@ -46,7 +46,7 @@ class Pair:
 
 def read(data: TrainData, queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
     """The pairs of `data.train`; what gives none is counted."""
-    return _pairs(_files(data.train, "train"), queries, seed, artifact)
+    return _pairs(files(data.train, "train"), queries, seed, artifact)
 
 
 def split(
@@ -58,7 +58,7 @@ def split(
     """
     train = read(data, queries, seed, artifact)
     if data.validation is not None:
-        held = _pairs(_files(data.validation, "test"), queries, seed, artifact)
+        held = _pairs(files(data.validation, "test"), queries, seed, artifact)
         seen = {each.document for each in held}
         known = len(train)
         train = [each for each in train if each.document not in seen]
@@ -91,7 +91,8 @@ def one_each(pairs: Iterable[Pair]) -> list[Pair]:
     return list(found.values())
 
 
-def _files(ref: Path, name: str) -> list[Path]:
+def files(ref: Path, name: str) -> list[Path]:
+    """The chunks of an ingest artifact, or the files of a split."""
     chunks = ref / "chunks.jsonl"
     return [chunks] if chunks.is_file() else shards.find(ref, name)
 
@@ -99,7 +100,7 @@ def _files(ref: Path, name: str) -> list[Path]:
 def _pairs(files: list[Path], queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
     found: dict[tuple[str, str], Pair] = {}
     for where, row in row_files.placed(files):
-        made = list(_of_row(row, queries, seed, where))
+        made = list(of_row(row, queries, seed, where))
         if not made:
             artifact.dropped["no_pair"] += 1
         for pair in made:
@@ -107,7 +108,7 @@ def _pairs(files: list[Path], queries: Sequence[str], seed: int, artifact: Artif
     return list(found.values())
 
 
-def _of_row(row: dict[str, Any], queries: Sequence[str], seed: int, where: str) -> Iterator[Pair]:
+def of_row(row: dict[str, Any], queries: Sequence[str], seed: int, where: str) -> Iterator[Pair]:
     if "query" in row and "positive" in row:
         negatives = row.get("negatives") or []
         texts = [row["query"], row["positive"], *negatives]

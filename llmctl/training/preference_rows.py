@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmctl import ui
+from llmctl.alignment.base import check_loss
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
 from llmctl.schema.dpo import DpoRecipe
-from llmctl.schema.losses import UNPAIRED
 from llmctl.training import data, pair_checks, preference, sources
 from llmctl.training.preference import LabelledTokens, PairTokens
 from llmctl.training.sources import Rows
@@ -40,12 +40,8 @@ def read(recipe: DpoRecipe, artifact: Artifact, tokenizer: Any) -> Prepared:
     rows, held_rows = sources.split(recipe.data, recipe.seed, artifact)
     data.check_template(tokenizer, recipe.model)
     labelled = is_labelled(rows)
-    if labelled and recipe.loss not in UNPAIRED:
-        raise InputError(
-            f"{rows[0][0]}: is one answer with a label; loss: {recipe.loss} needs pairs; "
-            f"write loss: kto"
-        )
     if labelled:
+        check_loss(recipe.loss, rows[0][0])
         _need_pairs(recipe, rows[0][0])
     names = ("completion",) if labelled else ("chosen", "rejected")
     check(rows, names, preference.marks(tokenizer))

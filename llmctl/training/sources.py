@@ -59,15 +59,11 @@ class Reader:
         """(file:line, row); rows in our own form are checked later."""
         mixed_in = any(_found(each.path) == files for each in self.data.mix)
         format = None if mixed_in else self.data.format
-        _, first = next(row_files.placed(files), ("", {"text": ""}))
-        if format is None and reading.is_own(first):
-            yield from row_files.placed(files)
-            return
         told = reading.Reading()
-        for where, row in reading.read(files, format, reading=told):
+        for where, row in reading.opened(files, format, told):
             if not isinstance(row, UnfitError):
                 yield where, row
-        if files not in self.known:
+        if told.kind and files not in self.known:
             self.known.add(files)
             name = shards.name_of(files)
             ui.note(f"{name}: {told}")
@@ -114,17 +110,9 @@ def _found(path: Path) -> Files:
 def _held_out(data: TrainData) -> list[Files] | None:
     """Files of held-out rows: test splits, else validation splits; None when there are none."""
     if data.validation is not None:
-        if not data.validation.is_dir():
-            return [_found(data.validation)]
-        if found := _test_split(data.validation):
-            return [found]
-        raise InputError(f"{data.validation}: has neither a test nor a validation split")
+        return [tuple(shards.held_out(data.validation))]
     folders = [data.train, *(each.path for each in data.mix)]
-    return [found for folder in folders if (found := _test_split(folder))] or None
-
-
-def _test_split(folder: Path) -> Files:
-    return tuple(shards.of_split(folder, "test") or shards.of_split(folder, "validation"))
+    return [tuple(found) for folder in folders if (found := shards.held_out_splits(folder))] or None
 
 
 def _held_back(

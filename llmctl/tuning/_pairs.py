@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from llmctl import rows
+from llmctl.data import outset
 from llmctl.schema.base import Part
 from llmctl.tuning.base import Task
+
+if TYPE_CHECKING:
+    from llmctl.schema.parts import TrainData
 
 Query = Literal["title", "heading", "first_sentence", "inverse_cloze", "sentences"]
 
@@ -45,3 +50,15 @@ class PairTask(Task):
     negatives: Negatives = Field(
         default_factory=lambda: Negatives.model_validate({}), description="Hard negatives."
     )
+
+    def look(self, data: TrainData) -> None:
+        """Rows are in our own form, or chunks of an ingest artifact."""
+        from llmctl.training import pairs
+
+        outset.begun(data.train, rows.placed(pairs.files(data.train, "train")), self.check)
+
+    def check(self, row: dict[str, Any], where: str) -> None:
+        """A pair of query and text, or a chunk, of which pairs are made."""
+        from llmctl.training import pairs
+
+        next(pairs.of_row(row, self.queries, 0, where), None)

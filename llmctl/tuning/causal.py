@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llmctl.records import check_example
 from llmctl.tuning.base import Task
 
 if TYPE_CHECKING:
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
 
 class CausalTask(Task):
     """A language model learns the next token, through TRL."""
+
+    def check(self, row: dict[str, Any], where: str) -> None:
+        """A conversation, or a text."""
+        if "text" not in row or "messages" in row:
+            check_example(row, where)
 
     def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:
         """Train an adapter or all weights; measured by the held-out loss."""

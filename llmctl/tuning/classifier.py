@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from llmctl import rows, shards
+from llmctl.data import outset
 from llmctl.data.filters.base import Within
+from llmctl.errors import InputError
 from llmctl.tuning.base import Task
 
 if TYPE_CHECKING:
     from llmctl.artifact import Artifact
+    from llmctl.schema.parts import TrainData
     from llmctl.schema.sft import SftRecipe
 
 
@@ -46,6 +50,15 @@ class ClassifierTask(Task):
         description="Weights of the squared coefficients; the best in five-fold "
         "cross-validation is taken.",
     )
+
+    def look(self, data: TrainData) -> None:
+        """Rows are in our own form."""
+        outset.begun(data.train, rows.placed(shards.find(data.train)), self.check)
+
+    def check(self, row: dict[str, Any], where: str) -> None:
+        """A text, a conversation or a pair; it may have no label."""
+        if not any(key in row for key in ("text", "messages", "chosen")):
+            raise InputError(f"{where}: needs `text` or `messages`; found {', '.join(row)}")
 
     def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:
         """Fit the head; measured by accuracy and F1, or by correlation, of held-out rows."""
