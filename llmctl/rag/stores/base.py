@@ -49,5 +49,11 @@ class Store(Backend):
     def open(self, folder: Path) -> AbstractContextManager[Opened]:
         """Open what `write` left in the folder; the folder is not changed by it."""
 
+    def prepare(self) -> None:
+        """Load what `write` needs: it is called while vectors are made, and may be more than once.
+
+        The default does nothing.
+        """
+
     def sweep(self, folder: Path, owner: str) -> None:
         """Remove what this owner's earlier and killed runs left outside of `folder`."""

@@ -95,6 +95,10 @@ class ChromaStore(Store):
                 collection.add(ids=[chunk["id"] for chunk in chunks], embeddings=vectors)
                 told(len(chunks))
 
+    def prepare(self) -> None:
+        """Chroma takes half a second to import."""
+        import chromadb  # noqa: F401
+
     def _take(self, folder: Path, snapshot: Snapshot) -> bool:
         """Copy the store before, unless too much of its graph would be dead or new."""
         before = snapshot.old / "store" if snapshot.old else folder
