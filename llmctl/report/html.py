@@ -19,13 +19,8 @@ h1{font-size:1.7rem;margin:0 0 1rem}h2{font-size:1.2rem;margin:2.2rem 0 .6rem}
 table{border-collapse:collapse;margin:.6rem 0;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);text-align:left;
 vertical-align:top}th{color:var(--soft);font-weight:600}.wide{overflow-x:auto}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;margin:.6rem 0}
+dl{display:grid;grid-template-columns:fit-content(45%) 1fr;gap:.2rem 1.2rem;margin:.6rem 0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-figure{margin:1rem 0;background:var(--card);border-radius:8px;padding:.8rem}
-figcaption{font-weight:600}svg{width:100%;height:auto;font:12px system-ui,sans-serif}
-svg text{fill:var(--soft)}.grid{stroke:var(--line)}.error{stroke:var(--ink);fill:none;
-stroke-width:1.5}.legend span{margin-right:1rem;color:var(--soft)}
-.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.35em;border-radius:2px}
 pre{background:var(--card);padding:.7rem;border-radius:6px;white-space:pre-wrap;
 overflow-wrap:anywhere;margin:.3rem 0 1rem}
 .tokens{line-height:2}.trained{background:color-mix(in srgb,var(--c) 30%,transparent)}
@@ -116,7 +111,7 @@ class Report:
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             '<meta http-equiv="Content-Security-Policy" '
             "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head>"
+            f"<title>{escape(self.title)}</title><style>{STYLE}{plots.STYLE}</style></head>"
             f"<body><h1>{escape(self.title)}</h1>{''.join(self._parts)}</body></html>\n"
         )
 

@@ -1,16 +1,38 @@
-"""Plots as inline SVG: lines, bars with error bars, ranked bars, histograms."""
+"""Plots as HTML with inline SVG: lines, bars with error bars, ranked bars, histograms.
+
+Places across are in percent and heights in pixels: a plot fills any page, and its text keeps its
+size on a narrow one.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 640, 280
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 16, 48
+HEIGHT = 230
+"""Pixels between the axes."""
 COLOURS = ("var(--a)", "var(--b)", "var(--c)", "var(--d)", "var(--e)")
 LARGEST = 1e300
 """Larger values are not drawn: a difference of two would be infinite."""
+BINS = 30
+"""Most bins of a histogram."""
+STYLE = """
+figure{margin:1rem 0;background:var(--card);border-radius:8px;padding:.8rem}
+figcaption{font-weight:600}.legend span{margin-right:1rem;color:var(--soft)}
+.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.35em;border-radius:2px}
+.plot{display:block;overflow:visible;width:calc(100% - 76px);margin:16px 14px 0 62px;
+font:12px system-ui,sans-serif}.plot svg{overflow:visible}.plot text,.below{fill:var(--soft);
+color:var(--soft);font-size:12px}.grid{stroke:var(--line)}.error{stroke:var(--ink);
+stroke-width:1.5}.below{display:grid;grid-auto-flow:column;grid-auto-columns:1fr;
+margin:6px 14px 0 62px;line-height:1.25;text-align:center;overflow-wrap:anywhere}
+.below span{padding:0 2px}.ticks{margin-top:22px}
+.ranked{display:grid;grid-template-columns:fit-content(45%) 1fr;gap:4px 8px;margin-top:.6rem;
+font-size:13px;line-height:1.25;overflow-wrap:anywhere}.ranked span{color:var(--soft);
+text-align:right}.ranked div{display:flex;align-items:center;gap:6px}
+.ranked i{flex:none;height:14px;background:var(--a)}
+@media(max-width:600px){.odd{display:none}}
+"""
 
 
 def drawable(value: float) -> bool:
@@ -18,15 +40,23 @@ def drawable(value: float) -> bool:
     return math.isfinite(value) and abs(value) <= LARGEST
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round values that span [low, high]."""
+def are_whole(values: Iterable[float]) -> bool:
+    """Whether values are counts, or other whole numbers: no tick belongs between two of them."""
+    return all(abs(value) < 1e15 and value == int(value) for value in values)
+
+
+def ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> list[float]:
+    """Round values that span [low, high]; `whole` has no fractions among them."""
     if not drawable(low) or not drawable(high):
         return [0.0, 1.0]
     if high - low <= max(abs(low), abs(high)) * 1e-9 + 1e-300:  # floats have no steps between
         high = low + (abs(low) if abs(low) > 1e-290 else 1.0)
     rough = (high - low) / count
+    if whole:
+        rough = max(rough, 1.0)
     base = 10 ** math.floor(math.log10(rough))
-    step = next(m * base for m in (1, 2, 2.5, 5, 10) if m * base >= rough * 0.999)
+    factors = (1, 2, 5, 10) if whole and base < 10 else (1, 2, 2.5, 5, 10)
+    step = next(m * base for m in factors if m * base >= rough * 0.999)
     first = math.floor(low / step)
     found = [first * step]
     while found[-1] < high - step * 1e-9:
@@ -44,49 +74,54 @@ def number(value: float) -> str:
 
 
 class Frame:
-    """The axes: maps data to pixels."""
+    """The axes: maps data to percent across and to pixels down."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float]) -> None:
         self.x_ticks = xs
         self.y_ticks = ys
 
     def x(self, value: float) -> float:
-        """Pixel of a data x."""
+        """Percent of a data x."""
         low, high = self.x_ticks[0], self.x_ticks[-1]
-        return LEFT + (value - low) / ((high - low) or 1) * (WIDTH - LEFT - RIGHT)
+        return 100 * (value - low) / ((high - low) or 1)
 
     def y(self, value: float) -> float:
         """Pixel of a data y."""
         low, high = self.y_ticks[0], self.y_ticks[-1]
-        return HEIGHT - BOTTOM - (value - low) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT * (1 - (value - low) / ((high - low) or 1))
 
-    def axes(self, x_label: str, y_label: str, *, x_numbers: bool = True) -> list[str]:
-        """Grid, numbers and names."""
-        parts = []
+    def axes(self, y_label: str, *, x_numbers: bool = True, shift: float = 0.0) -> list[str]:
+        """Grid, numbers and the name of the upright axis; `shift` moves the numbers across."""
+        parts = [
+            f'<text transform="translate(-50 {HEIGHT / 2:.0f}) rotate(-90)" '
+            f'text-anchor="middle">{escape(y_label)}</text>'
+        ]
         for tick in self.y_ticks:
             at = self.y(tick)
             parts.append(
-                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-                f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{number(tick)}</text>'
+                f'<line class="grid" x1="0" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
+                f'<text x="-6" y="{at + 4:.1f}" text-anchor="end">{number(tick)}</text>'
             )
-        if x_numbers:
-            for tick in self.x_ticks:
-                parts.append(
-                    f'<text x="{self.x(tick):.1f}" y="{HEIGHT - BOTTOM + 16}" '
-                    f'text-anchor="middle">{number(tick)}</text>'
-                )
-        parts.append(
-            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" '
-            f'text-anchor="middle">{escape(x_label)}</text>'
-            f'<text transform="translate(13 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" '
-            f'text-anchor="middle">{escape(y_label)}</text>'
-        )
+        shown = [tick for tick in self.x_ticks if x_numbers and tick + shift <= self.x_ticks[-1]]
+        for n, tick in enumerate(shown):
+            odd = ' class="odd"' if n % 2 else ""  # every second number has room on a narrow page
+            parts.append(
+                f'<text{odd} x="{self.x(tick + shift):.2f}%" y="{HEIGHT + 16}" '
+                f'text-anchor="middle">{number(tick)}</text>'
+            )
         return parts
 
+    def bar(self, left: float, right: float, value: float, colour: int, said: str) -> str:
+        """A bar from zero to a value, between two data x, with what it says when pointed at."""
+        top, bottom = sorted((self.y(value), self.y(0)))
+        return (
+            f'<rect x="{self.x(left):.2f}%" y="{top:.1f}" '
+            f'width="{self.x(right) - self.x(left):.2f}%" height="{max(bottom - top, 0.5):.1f}" '
+            f'fill="{COLOURS[colour % len(COLOURS)]}"><title>{escape(said)}</title></rect>'
+        )
 
-def figure(
-    title: str, parts: Sequence[str], names: Sequence[str] = (), height: int = HEIGHT
-) -> str:
+
+def figure(title: str, body: str, names: Sequence[str] = ()) -> str:
     """One titled plot with its legend."""
     legend = "".join(
         f'<span><i style="background:{COLOURS[n % len(COLOURS)]}"></i>{escape(name)}</span>'
@@ -94,8 +129,22 @@ def figure(
     )
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><div class="legend">{legend}</div>'
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        f"{''.join(parts)}</svg></figure>"
+        f"{body}</figure>"
+    )
+
+
+def nothing(title: str) -> str:
+    """In place of a plot of no numbers."""
+    return figure(title, "<p>nothing was measured</p>")
+
+
+def drawing(title: str, parts: Sequence[str], below: Sequence[str], *, numbers: bool) -> str:
+    """What lies between the axes, and below them the numbers' name or a label for each bar."""
+    labels = "".join(f"<span>{escape(label)}</span>" for label in below)
+    return (
+        f'<svg class="plot" height="{HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg>"
+        f'<div class="below{" ticks" if numbers else ""}">{labels}</div>'
     )
 
 
@@ -112,23 +161,26 @@ def lines(
     }
     every = [point for points in clean.values() for point in points]
     if not every:
-        return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
-    frame = Frame(
-        ticks(min(x for x, _ in every), max(x for x, _ in every)),
-        ticks(min(y for _, y in every), max(y for _, y in every)),
-    )
-    parts = frame.axes(x_label, y_label)
+        return nothing(title)
+    xs, ys = zip(*every, strict=True)
+    frame = Frame(*(ticks(min(each), max(each), whole=are_whole(each)) for each in (xs, ys)))
+    parts = frame.axes(y_label)
     for n, points in enumerate(clean.values()):
         colour = COLOURS[n % len(COLOURS)]
-        at = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
-        parts.append(f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        at = " ".join(f"{frame.x(x):.2f},{frame.y(y):.1f}" for x, y in points)
+        parts.append(
+            f'<svg viewBox="0 0 100 {HEIGHT}" preserveAspectRatio="none"><polyline points="{at}" '
+            f'fill="none" stroke="{colour}" stroke-width="2" vector-effect="non-scaling-stroke"/>'
+            "</svg>"
+        )
         if len(points) <= 40:
             parts += [
-                f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3" fill="{colour}">'
+                f'<circle cx="{frame.x(x):.2f}%" cy="{frame.y(y):.1f}" r="3" fill="{colour}">'
                 f"<title>{number(x)}: {number(y)}</title></circle>"
                 for x, y in points
             ]
-    return figure(title, parts, list(clean) if len(clean) > 1 else ())
+    names = list(clean) if len(clean) > 1 else ()
+    return figure(title, drawing(title, parts, [x_label], numbers=True), names)
 
 
 def bars(title: str, items: Sequence[tuple[str, float, float | None]], y_label: str = "") -> str:
@@ -138,91 +190,72 @@ def bars(title: str, items: Sequence[tuple[str, float, float | None]], y_label: 
     """
     drawn = [(v, e if e and drawable(e) else 0.0) for _, v, e in items if drawable(v)]
     if not drawn:
-        return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
-    lows = [value - error for value, error in drawn]
-    highs = [value + error for value, error in drawn]
-    frame = Frame([0, len(items)], ticks(min(0.0, *lows), max(0.0, *highs)))
-    parts = frame.axes("", y_label, x_numbers=False)
-    zero = frame.y(0)
+        return nothing(title)
+    ends = [0.0, *(value - error for value, error in drawn), *(v + error for v, error in drawn)]
+    frame = Frame([0, len(items)], ticks(min(ends), max(ends), whole=are_whole(ends)))
+    parts = frame.axes(y_label, x_numbers=False)
     for n, (label, value, error) in enumerate(items):
-        left, right = frame.x(n + 0.18), frame.x(n + 0.82)
-        middle = (left + right) / 2
-        if drawable(value):
-            top, bottom = sorted((frame.y(value), zero))
-            said = number(value) + (f" ± {number(error)}" if error is not None else "")
-            parts.append(
-                f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
-                f'height="{max(bottom - top, 0.5):.1f}" fill="{COLOURS[n % len(COLOURS)]}">'
-                f"<title>{escape(label)}: {said}</title></rect>"
-            )
-        if drawable(value) and error and drawable(error):
-            up, down = frame.y(value + error), frame.y(value - error)
-            parts.append(
-                f'<path class="error" d="M{middle:.1f} {up:.1f}V{down:.1f}'
-                f'M{middle - 6:.1f} {up:.1f}h12M{middle - 6:.1f} {down:.1f}h12"/>'
-            )
-        short = label if len(label) <= max(8, 84 // len(items)) else f"{label[: 84 // len(items)]}…"
-        parts.append(
-            f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
-            f"{escape(short)}</text>"
-        )
-    return figure(title, parts)
+        if not drawable(value):
+            continue
+        said = f"{label}: {number(value)}" + (f" ± {number(error)}" if error is not None else "")
+        parts.append(frame.bar(n + 0.18, n + 0.82, value, n, said))
+        if error and drawable(error):
+            middle, up, down = frame.x(n + 0.5), frame.y(value + error), frame.y(value - error)
+            for left, right, y1, y2 in ((0, 0, up, down), (-1, 1, up, up), (-1, 1, down, down)):
+                parts.append(
+                    f'<line class="error" x1="{middle + left:.2f}%" x2="{middle + right:.2f}%" '
+                    f'y1="{y1:.1f}" y2="{y2:.1f}"/>'
+                )
+    return figure(title, drawing(title, parts, [label for label, *_ in items], numbers=False))
 
 
 def histogram(title: str, series: Mapping[str, Sequence[float]], x_label: str = "") -> str:
-    """Counts in about 24 equal bins, one colour a series."""
+    """Counts in at most BINS equal bins, which hold their left end; one colour a series."""
     import numpy as np
 
     every = [np.asarray(values, float) for values in series.values()]
     every = [values[np.abs(values) <= LARGEST] for values in every]
-    if not any(map(len, every)):
-        return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
-    xs = ticks(min(float(v.min()) for v in every if len(v)),
-               max(float(v.max()) for v in every if len(v)), 6)  # fmt: skip
-    low, high, bins = xs[0], xs[-1], 24
-    counts = []
+    together = np.concatenate([*every, np.empty(0)])
+    if not len(together):
+        return nothing(title)
+    low, high = float(together.min()), float(together.max())
+    counts = are_whole(together.tolist())
+    own = counts and high - low < BINS  # each value has its bin, the last one too
+    xs = ticks(low, high + own, 6, whole=counts)
+    low, span, steps = xs[0], xs[-1] - xs[0], len(xs) - 1
+    parts = max(
+        n for n in (1, 2, 4, 5, 10)
+        if steps * n <= BINS and (n == 1 or not counts or span / steps % n == 0)
+    )  # fmt: skip
+    bins = steps * parts
+    width = span / bins
+    found = []
     for values in every:
-        place = ((values - low) / ((high - low) or 1) * bins).astype(int)
-        counts.append(np.bincount(np.minimum(place, bins - 1), minlength=bins).tolist())
-    frame = Frame(xs, ticks(0, max(max(row) for row in counts)))
-    parts = frame.axes(x_label, "count")
-    width = (high - low) / bins
-    for n, row in enumerate(counts):
-        inset = n / len(counts)
+        place = (values - low) // width if counts else (values - low) / span * bins
+        found.append(np.bincount(np.minimum(place.astype(int), bins - 1), minlength=bins).tolist())
+    frame = Frame(xs, ticks(0, max(map(max, found)), whole=True))
+    drawn = frame.axes("count", shift=0.5 if own and width == 1 else 0.0)
+    for n, row in enumerate(found):
         for b, count in enumerate(row):
             if count:
-                left = frame.x(low + (b + inset) * width)
-                right = frame.x(low + (b + inset + 1 / len(counts)) * width)
-                parts.append(
-                    f'<rect x="{left + 0.5:.1f}" y="{frame.y(count):.1f}" '
-                    f'width="{right - left - 1:.1f}" height="{frame.y(0) - frame.y(count):.1f}" '
-                    f'fill="{COLOURS[n % len(COLOURS)]}"><title>{count}</title></rect>'
+                left = low + (b + n / len(found)) * width
+                drawn.append(
+                    frame.bar(left, left + 0.94 * width / len(found), count, n, str(count))
                 )
-    return figure(title, parts, list(series) if len(series) > 1 else ())
+    names = list(series) if len(series) > 1 else ()
+    return figure(title, drawing(title, drawn, [x_label], numbers=True), names)
 
 
 def ranked(title: str, items: Sequence[tuple[str, float]], x_label: str = "") -> str:
     """Horizontal bars for long labels, in the given order, each with its number behind it."""
     shown = [(label, value) for label, value in items if drawable(value) and value >= 0]
     if not shown:
-        return figure(title, ['<text x="80" y="60">nothing was measured</text>'])
-    left, step, top = 230, 20, 10
+        return nothing(title)
     widest = max(value for _, value in shown) or 1.0
-    height = top + step * len(shown) + (28 if x_label else 8)
-    parts = []
-    for n, (label, value) in enumerate(shown):
-        y = top + n * step
-        width = (WIDTH - left - 70) * value / widest
-        short = label if len(label) <= 36 else f"{label[:35]}…"
-        parts.append(
-            f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(short)}</text>'
-            f'<rect x="{left}" y="{y + 2}" width="{max(width, 0.5):.1f}" height="{step - 6}" '
-            f'fill="{COLOURS[0]}"><title>{escape(label)}: {number(value)}</title></rect>'
-            f'<text x="{left + width + 6:.1f}" y="{y + 13}">{number(value)}</text>'
-        )
-    if x_label:
-        middle = (left + WIDTH - 70) / 2
-        parts.append(
-            f'<text x="{middle:.0f}" y="{height - 8}" text-anchor="middle">{escape(x_label)}</text>'
-        )
-    return figure(title, parts, height=height)
+    rows = "".join(
+        f"<span>{escape(label)}</span>"
+        f'<div><i style="width:{max(80 * value / widest, 0.2):.1f}%"></i>{number(value)}</div>'
+        for label, value in shown
+    )
+    below = f'<div class="below"><span>{escape(x_label)}</span></div>'
+    return figure(title, f'<div class="ranked">{rows}</div>{below}')

@@ -89,7 +89,7 @@ def finite(html: str) -> None:
                 assert not re.search("nan|inf|e[+-]?[0-9]{2}", value), (tag, name, value)
                 assert all(math.isfinite(float(n)) for n in re.findall(r"-?\d+\.?\d*", value))
             if name in ("width", "height") and tag == "rect":
-                assert float(value) > -1
+                assert float(value.rstrip("%")) > -1
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -147,6 +147,36 @@ def test_ticks_are_few_and_span_the_values(a: float, b: float) -> None:
     assert 2 <= len(found) <= 12 and found == sorted(set(found))
     slack = (found[-1] - found[0]) * 1e-6
     assert found[0] <= low + slack and high <= found[-1] + slack
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=40))
+def test_axes_of_counts_have_whole_numbers(values: list[int]) -> None:
+    """Half a row is nothing that an axis can name."""
+    numbers = [float(value) for value in values]
+    for html in (
+        plots.histogram("t", {"a": numbers}),
+        plots.bars("t", [("a", value, None) for value in numbers]),
+        plots.lines("t", {"a": list(enumerate(numbers))}),
+    ):
+        shown = re.findall(r"<text[^>]*>([^<]+)</text>", html)
+        assert not [tick for tick in shown if "." in tick and "e+" not in tick]
+
+
+def test_each_of_few_whole_numbers_has_a_bar_of_its_own() -> None:
+    html = plots.histogram("t", {"a": [1, 2, 2, 5]})
+    assert re.findall(r"<title>(\d+)</title>", html) == ["1", "2", "1"]
+    assert re.findall(r'x="([\d.]+)%"[^>]*>(\d)</text>', html)[0] == ("10.00", "1")
+
+
+def test_text_keeps_its_size_on_a_narrow_page() -> None:
+    """A drawing that is scaled as a whole has letters of six pixels on a telephone."""
+    for tag, attributes in Page(full("plain").html()).elements:
+        if "viewbox" in attributes:
+            assert attributes["preserveaspectratio"] == "none", tag
+        if tag == "text" and "x" in attributes:
+            assert attributes["x"].endswith("%") or attributes["x"] == "-6"
+    scaled = re.findall(r"<svg viewBox.*?</svg>", full("plain").html())
+    assert scaled and not [each for each in scaled if "<text" in each]
 
 
 def test_zero_among_the_ticks_is_zero() -> None:
