@@ -7,6 +7,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from llmctl.data import compiling
 from llmctl.data.kernels import (
     BAND_SEED,
     BASE,
@@ -22,6 +23,7 @@ from llmctl.data.kernels import (
     set_of_each,
 )
 
+compiling.announce()
 U = nb.uint64
 _BASE, _MULT, _SEED = np.uint64(BASE), np.uint64(MULT), np.uint64(0xCBF29CE484222325)
 _BAND_SEED = np.uint64(BAND_SEED)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmctl import ui
 from llmctl.data.kernels import Ids, Kernel, Words, allocated, mapped, narrow
 
 Floats = NDArray[np.float64]
@@ -92,10 +93,12 @@ def candidates(
 
     found = [np.empty(0, np.int64) for _ in orders]
     if len(members):
-        for first in range(0, len(keys), BANDS_AT_ONCE):
-            bands = list(range(first, min(first + BANDS_AT_ONCE, len(keys))))
-            made = zip(found, *mapped(work, bands, threads), strict=True)
-            found = mapped(lambda parts: distinct(np.concatenate(parts)), list(made), threads)
+        with ui.progress("candidates", len(keys)) as advance:
+            for first in range(0, len(keys), BANDS_AT_ONCE):
+                bands = list(range(first, min(first + BANDS_AT_ONCE, len(keys))))
+                made = zip(found, *mapped(work, bands, threads), strict=True)
+                found = mapped(lambda parts: distinct(np.concatenate(parts)), list(made), threads)
+                advance(len(bands))
     return found
 
 

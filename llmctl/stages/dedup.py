@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -31,7 +31,7 @@ HELD_OUT = ("validation", "test")
 COLLECTED, REUSED = 10_000, 31 << 20
 """New objects between two searches for garbage, and bytes of freed memory that is used again."""
 AT_ONCE = 1 << 14
-"""Dropped rows whose names are looked up together."""
+"""Rows whose names are looked up together, and after which progress is shown."""
 BASE_MB, PER_BYTE = 120, 4
 """Memory of a run without rows, in MB, and bytes for each byte of rows."""
 
@@ -43,7 +43,8 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     spill = spill_folder(recipe, artifact, files)
     kinds = reading(recipe)
     each = chain(references(recipe, artifact), entries_of(recipe, files))
-    entries, rank = collected(each, kinds, spill)
+    with ui.progress("read") as advance:
+        entries, rank = collected(counted(each, advance), kinds, spill)
     fixed = entries.fixed
     signed = tuple(signatures(recipe, artifact, entries))
     if len(entries) == fixed:
@@ -112,6 +113,30 @@ def _size(path: Path) -> int:
 def reading(recipe: DedupRecipe) -> list[str]:
     """Kinds of the methods that compare something beside the text."""
     return [each.kind for each in recipe.methods if each.value({}, "") is not None]
+
+
+def counted(
+    each: Iterable[Entry | Batch], advance: Callable[[int], object]
+) -> Iterator[Entry | Batch]:
+    """The same rows, told to a progress bar."""
+    tell = in_steps(advance)
+    for part in each:
+        yield part
+        tell(len(part.lines) if isinstance(part, Batch) else 1)
+
+
+def in_steps(advance: Callable[[int], object]) -> Callable[[int], None]:
+    """Progress of many rows at a time: showing it for each would take longer than reading it."""
+    waiting = 0
+
+    def tell(rows: int) -> None:
+        nonlocal waiting
+        waiting += rows
+        if waiting >= AT_ONCE:
+            advance(waiting)
+            waiting = 0
+
+    return tell
 
 
 def values(recipe: DedupRecipe, each: dict[str, Any], where: str) -> tuple[str, ...]:
@@ -245,7 +270,9 @@ def copy_kept(
     stays, cuts = ~verdicts.gone[place], verdicts.cuts
     cut_rows = {n: cuts[i] for n, i in enumerate(place.tolist()) if i in cuts} if cuts else {}
     number, told = 0, []
-    with artifact.path("kept.jsonl").open("wb") as out:
+    progress = ui.progress("copy", len(stays))
+    with artifact.path("kept.jsonl").open("wb") as out, progress as advance:
+        tell = in_steps(advance)
         for path in files:
             if not cuts and blocks.has_lines(path):
                 for data in blocks.whole_lines(path):
@@ -253,6 +280,7 @@ def copy_kept(
                     part = stays[number : number + len(begins)]
                     out.writelines(blocks.kept(data, begins, ends, part))
                     number += len(begins)
+                    tell(len(begins))
                 continue
             for line_number, line in lines.raw(path):
                 if stays[number]:
@@ -266,6 +294,7 @@ def copy_kept(
                         ]
                     out.write(line)
                 number += 1
+                tell(1)
     artifact.rows["kept.jsonl"] = int(stays.sum())
     if recipe.cuts:
         artifact.write_jsonl("cuts.jsonl", told)
