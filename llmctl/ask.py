@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmctl import rows, ui
-from llmctl.errors import InputError, MissingError, install_hint
+from llmctl.errors import InputError
 from llmctl.rag import evidence, prompt
 from llmctl.rag.citations import resolved
 from llmctl.rag.retrieve import Hit, Retriever, opened
@@ -125,13 +125,9 @@ def asker(recipe: AskRecipe) -> Iterator[Asker]:
     """Open a recipe's store for questions."""
     from contextlib import ExitStack
 
-    from llmctl.runner import versions
+    from llmctl.runner import require
 
-    needs = recipe.all_needs()
-    missing = versions(needs)[1]
-    if missing:
-        extras = ",".join(sorted({needs[name] for name in missing} - {""}))
-        raise MissingError(f"ask needs {', '.join(missing)}: {install_hint(extras)}")
+    require("ask", recipe.all_needs())
     with ExitStack() as stack:
         retriever = stack.enter_context(opened(recipe.store))
         try:
@@ -229,6 +225,7 @@ def explained(answer: Answer) -> Iterator[str]:
         ]
         for each in answer["sources"]
     ]  # fmt: skip
-    yield from ui.table_lines("", columns, table)
+    width = ui.stdout_width()
+    yield from ui.table_lines("", columns, table, width)
     steps = [list(row) for row in lines(answer["trace"])]
-    yield from ui.table_lines("steps", ["step", "ms", "what it did"], steps)
+    yield from ui.table_lines("steps", ["step", "ms", "what it did"], steps, width)

@@ -56,6 +56,8 @@ class Session(ABC):
 
     concurrency: int = 1
     """Calls that may run at once."""
+    choices: int | None = 1
+    """Most answers to one request of a server's client; None where the endpoint has its own."""
     name: str = ""
     """What the cache knows the model by: its digest where there is one."""
     weights: str = ""

@@ -64,7 +64,7 @@ class LlamaCppEngine(Engine):
             limits = httpx.Limits(max_connections=None)
             with httpx.Client(timeout=600, limits=limits, headers=headers) as client:
                 session = HttpSession(client, f"{address}/v1", "local", retries=1)
-                session.concurrency = self.parallel
+                session.concurrency = session.choices = self.parallel
                 session.weights = digest.of_file(file)
                 session.name = f"{session.weights}:{self.context}"
                 session.headers = headers

@@ -87,6 +87,7 @@ class HttpSession(Session):
         self.extra: Mapping[str, Any] = {}
         """Parameters of this endpoint alone, sent with each call."""
         self.pace = Pace(1 << 20)
+        self.choices = None
         self._closing = threading.Event()
 
     def close(self) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from llmctl.engines.base import Engine
 from llmctl.schema.base import Part, Recipe
-from llmctl.schema.retrieve import Retrieve
+from llmctl.schema.retrieve import Retrieve, store_needs
 
 
 class Decline(Part):
@@ -78,8 +78,6 @@ class Citations(Part):
 class AskRecipe(Recipe):
     """A question to a store, answered by a model with citations."""
 
-    needs: ClassVar[dict[str, str]] = {"numpy": "rag"}
-
     stage: Literal["ask"] = Field(description="Names the kind of recipe.")
     out: Path = Field(
         Path("build/ask"),
@@ -108,6 +106,10 @@ class AskRecipe(Recipe):
         if self.retrieve.engine is None:
             self.retrieve.check_engine(self.engine)
         return self
+
+    def all_needs(self) -> dict[str, str]:
+        """Also what the store and its embedder need."""
+        return super().all_needs() | store_needs(self.store)
 
     def inputs(self) -> dict[str, Path | str]:
         """The store and the models."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from llmctl import artifact as artifacts
 from llmctl.engines.base import Engine
 from llmctl.rag.compressors.base import Compressor
+from llmctl.rag.embedders.base import Embedder
 from llmctl.rag.rerankers.base import Reranker
+from llmctl.rag.stores.base import Store
 from llmctl.rag.transforms.base import Transform
 from llmctl.schema.base import Part
 
@@ -115,3 +119,15 @@ class Retrieve(Part):
         if self.candidates < self.k:
             raise ValueError(f"`candidates` {self.candidates} is smaller than `k` {self.k}")
         return self
+
+
+def store_needs(folder: Path) -> dict[str, str]:
+    """What searching an artifact of ingest needs: package -> extra.
+
+    Less where there is no artifact yet, or one of another version: opening it says what is wrong.
+    """
+    recipe = (artifacts.read_manifest(folder) or {}).get("recipe", {})
+    needs = {"numpy": "rag"}
+    with suppress(KeyError, ValueError):
+        needs |= Embedder.of(recipe["embedder"]).needs | Store.of(recipe["store"]).needs
+    return needs

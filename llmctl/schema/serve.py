@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from llmctl.engines.base import Engine
 from llmctl.schema.base import Part, Recipe
-from llmctl.schema.retrieve import Retrieve
+from llmctl.schema.retrieve import Retrieve, store_needs
 
 
 class Rag(Retrieve):
@@ -80,8 +80,7 @@ class ServeRecipe(Recipe):
 
     def all_needs(self) -> dict[str, str]:
         """With documents, also what the store and its embedder need."""
-        rag = {"chromadb": "rag", "sentence-transformers": "rag"} if self.rag else {}
-        return {**super().all_needs(), **rag}
+        return super().all_needs() | (store_needs(self.rag.store) if self.rag else {})
 
     def inputs(self) -> dict[str, Path | str]:
         """The model and the store."""

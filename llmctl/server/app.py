@@ -124,7 +124,7 @@ def create(
         handed_over = False
         try:
             raw = await read_json(request, recipe.limits.body_bytes)
-            body = checked(raw, recipe.name, recipe.limits.max_tokens)
+            body = checked(raw, recipe.name, recipe.limits.max_tokens, session.choices)
             # another answer each time that the same is asked, the same ones after a restart
             body.setdefault("seed", (recipe.seed + state["asked"]) % 2**31)
             state["asked"] += 1
@@ -306,8 +306,6 @@ def engine_request(body: dict[str, Any]) -> EngineRequest:
     for name, neutral in NEUTRAL.items():
         if body.get(name, neutral) != neutral:
             raise Refused(400, f"this engine does not support {name}", None, name)
-    if body.get("n", 1) != 1:
-        raise Refused(400, "this engine gives one answer at a time", None, "n")
     form = body.get("response_format") or {}
     schema = None
     if form.get("type") == "json_schema":

@@ -55,8 +55,11 @@ class Refused(Exception):  # noqa: N818  (an answer, not a failure of ours)
         }
 
 
-def checked(body: Any, model: str, max_tokens: int) -> dict[str, Any]:
-    """A chat request that is safe to pass on: known fields, in range, texts as strings."""
+def checked(body: Any, model: str, max_tokens: int, choices: int | None = None) -> dict[str, Any]:
+    """A chat request that is safe to pass on: known fields, in range, texts as strings.
+
+    `choices` is how many answers at once the engine can give; None where it says so itself.
+    """
     if not isinstance(body, dict):
         raise Refused(400, "the body must be a JSON object")
     for key, value in body.items():
@@ -74,6 +77,10 @@ def checked(body: Any, model: str, max_tokens: int) -> dict[str, Any]:
             f"no model named {body.get('model')!r}; there is {model!r}",
             "model_not_found",
             "model",
+        )
+    if choices is not None and (body.get("n") or 1) > choices:
+        raise Refused(
+            400, f"n may be {choices} at most: the engine answers no more at once", None, "n"
         )
     messages = body.get("messages")
     if not messages:

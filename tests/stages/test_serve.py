@@ -23,6 +23,9 @@ openai = pytest.importorskip("openai")
 import httpx
 import yaml
 
+from llmctl.schema.serve import ServeRecipe
+from llmctl.server.requests import Refused, checked
+
 ROOT = Path(__file__).parents[2]
 Served = tuple["subprocess.Popen[str]", str]
 ECHO = {"kind": "echo", "prefix": "You said: "}
@@ -144,6 +147,35 @@ def test_a_wrong_request_is_refused_in_openais_form(
     assert response.status_code == status
     error = response.json()["error"]
     assert word in error["message"] and error["type"]
+
+
+def test_more_answers_than_slots_are_refused_by_us(echo: tuple[str, Path]) -> None:
+    """llama.cpp's own message names none of our keys."""
+    messages = [{"role": "user", "content": "?"}]
+    with pytest.raises(Refused, match="n may be 2 at most"):
+        checked({"model": "m", "messages": messages, "n": 3}, "m", 8, 2)
+    assert checked({"model": "m", "messages": messages, "n": 8}, "m", 8)["n"] == 8
+    with pytest.raises(openai.BadRequestError, match="n may be 1 at most"):
+        client(echo[0]).chat.completions.create(model="m", messages=messages, n=2)
+
+
+def test_what_is_needed_follows_the_store(tmp_path: Path) -> None:
+    """An onnx embedder needs no sentence-transformers, and Qdrant no Chroma."""
+    rag = {"store": str(tmp_path / "store")}
+    assert set(needs(tmp_path, rag)) == {"fastapi", "uvicorn", "httpx", "numpy"}
+    made = {"embedder": {"kind": "onnx"}, "store": {"kind": "qdrant"}}
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "manifest.json").write_text(
+        json.dumps({"schema": "llmctl.manifest/v1", "stage": "ingest", "recipe": made})
+    )
+    found = needs(tmp_path, rag)
+    assert {"onnxruntime", "qdrant-edge-py"} <= set(found)
+    assert not {"chromadb", "sentence-transformers"} & set(found)
+
+
+def needs(folder: Path, rag: dict[str, str]) -> dict[str, str]:
+    recipe = {"stage": "serve", "engine": ECHO, "out": str(folder / "out"), "rag": rag}
+    return ServeRecipe.model_validate(recipe).all_needs()
 
 
 def test_a_wrong_method_is_refused_in_openais_form(echo: tuple[str, Path]) -> None:
