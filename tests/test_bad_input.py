@@ -91,95 +91,90 @@ def place(tmp_path: Path, finished: Path) -> Path:
 
 MISSING_SHARD = r"part: train-00001-of-00002.jsonl is missing, 1 of 2 shards are there; complete"
 
+
+def given(recipe: Path, *sets: str, out: str | None = None) -> list[str | Path]:
+    """A run of a bundled recipe with some other values."""
+    options = [f"--set={each}" for each in sets] + (["--out", out] if out else [])
+    return [recipe.parent.name, recipe, *options]
+
+
 CASES: dict[str, tuple[list[str | Path], str]] = {
-    "no document": (["ingest", INGEST, "--set", "source=none"], r"--set source: .*none is not"),
-    "no rows": (["build-dataset", DATASET, "--set", "source=none.jsonl"], "none.jsonl is not"),
-    "no model": (["sft", SFT, "--set", "model=none.gguf"], "none.gguf: no such model"),
-    "no documents": (["ingest", INGEST, "--set", "source=empty"], "empty: holds no documents"),
-    "no reader": (["ingest", INGEST, "--set", "source=unknown"], r"1 no_reader\b.* take \*.md"),
-    "folder for rows": (["dedup", DEDUP, "--set", "data=empty"], "empty: has no train split"),
-    "folder for a model": (["sft", SFT, "--set", "model=empty"], "empty: has no config.json"),
+    "no document": (given(INGEST, "source=none"), r"--set source: .*none is not"),
+    "no rows": (given(DATASET, "source=none.jsonl"), "none.jsonl is not"),
+    "no model": (given(SFT, "model=none.gguf"), "none.gguf: no such model"),
+    "no documents": (given(INGEST, "source=empty"), "empty: holds no documents"),
+    "no reader": (given(INGEST, "source=unknown"), r"1 no_reader\b.* take \*.md"),
+    "folder for rows": (given(DEDUP, "data=empty"), "empty: has no train split"),
+    "folder for a model": (given(SFT, "model=empty"), "empty: has no config.json"),
     "folder that is not ingest's": (
-        ["build-dataset", DATASET, "--set", "source=empty", "--set", SECTIONS],
+        given(DATASET, "source=empty", SECTIONS),
         "empty: has no train split",
     ),
     "file for an artifact": (["search", "rows.jsonl", "pump"], "rows.jsonl: is not"),
-    "out is this folder": (["dedup", DEDUP, "--out", "."], "'.' names no new folder"),
-    "out is in a file": (["dedup", DEDUP, "--out", "rows.jsonl/x"], "Not a directory|File exists"),
-    "out is too long": (["dedup", DEDUP, "--out", "x" * 300], "File name too long"),
-    "out is what is read": (["dedup", DEDUP, "--set", "data=out"], "out has what `data` reads"),
-    "out holds what is read": (["dedup", DEDUP, "--set", "data=out/kept.jsonl"], "out has what"),
+    "out is this folder": (given(DEDUP, out="."), "'.' names no new folder"),
+    "out is in a file": (given(DEDUP, out="rows.jsonl/x"), "Not a directory|File exists"),
+    "out is too long": (given(DEDUP, out="x" * 300), "File name too long"),
+    "out is what is read": (given(DEDUP, "data=out"), "out has what `data` reads"),
+    "out holds what is read": (given(DEDUP, "data=out/kept.jsonl"), "out has what"),
     "out is in what is read": (
-        ["ingest", INGEST, "--set", "source=latin", "--out", "latin/build/out"],
+        given(INGEST, "source=latin", out="latin/build/out"),
         "lies in latin, which `source` reads",
     ),
     "a torn manifest": (
-        ["dedup", DEDUP, "--set", "data=torn"],
+        given(DEDUP, "data=torn"),
         "torn/manifest.json is broken; run the stage that made torn again",
     ),
     "out of another stage": (
-        ["build-dataset", DATASET, "--out", "out"],
+        given(DATASET, out="out"),
         "out is an artifact of `dedup`, which `build-dataset` would replace",
     ),
-    "out is in an artifact": (
-        ["dedup", DEDUP, "--out", "out/more"],
-        r"lies in the artifact .*out,",
-    ),
-    "binary document": (
-        ["ingest", INGEST, "--set", "source=binary"],
-        r"1 documents .*\(1 binary\)",
-    ),
-    "latin document": (["ingest", INGEST, "--set", "source=latin"], r"1 document.*\(1 not_utf8\)"),
+    "out is in an artifact": (given(DEDUP, out="out/more"), r"lies in the artifact .*out,"),
+    "binary document": (given(INGEST, "source=binary"), r"1 documents .*\(1 binary\)"),
+    "latin document": (given(INGEST, "source=latin"), r"1 document.*\(1 not_utf8\)"),
     "a bad document, and on_error: fail": (
-        ["ingest", INGEST, "--set", "source=latin", "--set", "on_error=fail"],
+        given(INGEST, "source=latin", "on_error=fail"),
         r"latin/a.md: not_utf8: line 1: byte 0xe9",
     ),
-    "latin rows": (["dedup", DEDUP, "--set", "data=latin.jsonl"], r"latin.jsonl:2: not UTF-8"),
+    "latin rows": (given(DEDUP, "data=latin.jsonl"), r"latin.jsonl:2: not UTF-8"),
     "rows that are lists": (
-        ["build-dataset", DATASET, "--set", "source=list.jsonl"],
+        given(DATASET, "source=list.jsonl"),
         r"list.jsonl:1: is a list, a row is an object",
     ),
     "broken rows": (
-        ["dedup", DEDUP, "--set", "data=broken.jsonl"],
+        given(DEDUP, "data=broken.jsonl"),
         r"broken.jsonl:2: not valid JSON: Expecting value \(column 9\)$",
     ),
     "broken rows elsewhere": (
-        ["build-dataset", DATASET, "--set", "source=broken.jsonl"],
+        given(DATASET, "source=broken.jsonl"),
         r"broken.jsonl:2: not valid JSON: Expecting value \(column 9\)$",
     ),
-    "a shard is missing": (["dedup", DEDUP, "--set", "data=part"], MISSING_SHARD),
-    "a shard is missing elsewhere": (
-        ["build-dataset", DATASET, "--set", "source=part"],
-        MISSING_SHARD,
-    ),
+    "a shard is missing": (given(DEDUP, "data=part"), MISSING_SHARD),
+    "a shard is missing elsewhere": (given(DATASET, "source=part"), MISSING_SHARD),
     "a shard of a pattern is missing": (
-        ["build-dataset", DATASET, "--set", "source=part/train-*"],
+        given(DATASET, "source=part/train-*"),
         "--set source: .*" + MISSING_SHARD,
     ),
     "a shard is missing in a page": (["explore", "part", "-q"], MISSING_SHARD),
     "a pattern of two splits": (
-        ["dedup", DEDUP, "--set", "data=splits/*.jsonl"],
+        given(DEDUP, "data=splits/*.jsonl"),
         r"splits/\*.jsonl: has files of several splits \(test, train\), which are never mixed",
     ),
-    "a pattern without files": (
-        ["dedup", DEDUP, "--set", "data=none/*.xyz"],
-        r"none/\*.xyz: matches no file",
-    ),
+    "a pattern without files": (given(DEDUP, "data=none/*.xyz"), r"none/\*.xyz: matches no file"),
     "a pattern in an artifact": (
-        ["dedup", DEDUP, "--set", "data=out/k*", "--out", "beside"],
+        given(DEDUP, "data=out/k*", out="beside"),
         r"out/kept.jsonl is a part of the artifact .*/out; name the artifact",
     ),
-    "a device for rows": (["dedup", DEDUP, "--set", "data=/dev/null"], "a pipe or a device"),
-    "deep rows": (["dedup", DEDUP, "--set", "data=deep.jsonl"], r"deep.jsonl:1: not valid JSON"),
+    "a device for rows": (given(DEDUP, "data=/dev/null"), "a pipe or a device"),
+    "deep rows": (given(DEDUP, "data=deep.jsonl"), r"deep.jsonl:1: not valid JSON"),
     "half a character": (
-        ["build-dataset", DATASET, "--set", "source=half.jsonl"],
+        given(DATASET, "source=half.jsonl"),
         r"half.jsonl:1: has half a surrogate pair",
     ),
-    "text named .gz": (["dedup", DEDUP, "--set", "data=plain.jsonl.gz"], "not a whole gzip file"),
-    "text named .parquet": (["dedup", DEDUP, "--set", "data=rows.parquet"], "not a Parquet file"),
-    "other rows": (["dedup", DEDUP, "--set", "data=rows.csv"], "rows.csv: has no rows"),
-    "rows of no format": (["dedup", DEDUP, "--set", "data=model.gguf"], "rows are read from"),
-    "text named .gguf": (["sft", SFT, "--set", "model=model.gguf"], "is not a GGUF file"),
+    "text named .gz": (given(DEDUP, "data=plain.jsonl.gz"), "not a whole gzip file"),
+    "text named .parquet": (given(DEDUP, "data=rows.parquet"), "not a Parquet file"),
+    "other rows": (given(DEDUP, "data=rows.csv"), "rows.csv: has no rows"),
+    "rows of no format": (given(DEDUP, "data=model.gguf"), "rows are read from"),
+    "text named .gguf": (given(SFT, "model=model.gguf"), "is not a GGUF file"),
     "latin recipe": (["dedup", "latin.yaml"], r"latin.yaml:4: not UTF-8 text \(byte 0xe9\)"),
     "UTF-16 recipe": (["dedup", "utf16.yaml"], r"utf16.yaml:1: not UTF-8 text"),
     "binary recipe": (["dedup", "binary.yaml"], r"^binary.yaml"),
@@ -338,19 +333,21 @@ def test_a_file_that_may_not_be_read(llmctl: Run, closed: Path, name: str) -> No
     refused(done, 2, rf"{name}:? cannot be read: Permission denied")
 
 
+def begun(place: Path, *options: str) -> subprocess.Popen[str]:
+    """A run of good.yaml that is not waited for."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "llmctl", "dedup", "good.yaml", *options],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        cwd=place,
+    )
+
+
 def test_different_runs_of_one_out_leave_one_whole_artifact(place: Path) -> None:
     """Four at once, each with a request of its own: all end well, the last one stands."""
     seeds = (1, 2, 3, 4)
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "llmctl", "dedup", "good.yaml", "-q", "--set", f"seed={seed}"],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            cwd=place,
-        )
-        for seed in seeds
-    ]
+    runs = [begun(place, "-q", "--set", f"seed={seed}") for seed in seeds]
     assert [each.communicate(timeout=60)[1] for each in runs] == [""] * 4
     assert [each.returncode for each in runs] == [0] * 4
     manifest = artifacts.read_manifest(place / "out")
@@ -374,13 +371,7 @@ def test_a_run_that_is_killed_does_not_hold_up_the_next(place: Path) -> None:
         [sys.executable, "-c", HOLD, str(place / "out")], stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "llmctl", "dedup", "good.yaml"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        cwd=place,
-    )
+    waiting = begun(place)
     assert waiting.stderr is not None
     assert f"(process {holder.pid}); waiting for it" in waiting.stderr.readline()
     holder.send_signal(signal.SIGKILL)

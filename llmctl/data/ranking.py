@@ -61,7 +61,9 @@ def ranked(judge: Judge, material: Material, rows: Sequence[Row]) -> Iterator[Ra
             else judging.of_preferences(asked, said)
         )
         numbers = {key: each for key, each in found.items() if isinstance(each, int | float)}
-        material.figures[f"judge {judge.kind}"] = numbers
+        name = f"judge {judge.kind}"
+        same = sum(each == name or each.startswith(f"{name} ") for each in material.figures)
+        material.figures[f"{name} {same + 1}" if same else name] = numbers
 
 
 def _answered(row: Row, content: str) -> Answered:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stub import StubEngine
 
 import llmctl.data.builders
 from llmctl.data.builders import evol
@@ -20,7 +20,7 @@ from llmctl.data.builders.base import Builder
 from llmctl.data.builders.extract import place
 from llmctl.data.builders.raw_text import spans
 from llmctl.data.material import Material
-from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.engines.base import Request
 from llmctl.generation import prompts
 from llmctl.generation.asking import Refused
 from llmctl.judges.base import Answered, Judge
@@ -49,33 +49,11 @@ MODEL_KINDS = [
 ]
 
 
-class Scripted(Engine):
-    """`say` gives the reply to a request, as a value or as text."""
-
-    say: Any
-
-    @contextmanager
-    def start(self) -> Iterator[Session]:
-        yield ScriptedSession(self.say)
-
-
-class ScriptedSession(Session):
-    name = "scripted"
-    weights = "0123456789abcdef0123"
-
-    def __init__(self, say: Callable[[Request], Any]) -> None:
-        self.say = say
-
-    def answer(self, request: Request) -> Reply:
-        said = self.say(request)
-        return Reply(said if isinstance(said, str) else json.dumps(said), 1, 1, "stop")
-
-
 def built(
     kind: str, say: Callable[[Request], Any], rows: Sequence[Any] = (ROW,), **keys: Any
 ) -> list[Any]:
     builder = backend(llmctl.data.builders, kind).model_validate(
-        {"engine": Scripted(say=say), **keys}
+        {"engine": StubEngine(say=say, weights="0123456789abcdef0123"), **keys}
     )
     assert isinstance(builder, Builder)
     return list(builder.build(Material([DOCUMENT], [CHUNK], [*rows], seed=3)))
@@ -178,7 +156,7 @@ def test_rephrasing_keeps_the_question_and_the_form() -> None:
     ]  # fmt: skip
     raw = {"id": "t", "text": "raw", "source": {"document": "d"}, "meta": {}}
     builder = backend(llmctl.data.builders, "rephrase").model_validate(
-        {"engine": Scripted(say=lambda _: "well formed")}
+        {"engine": StubEngine(say=lambda _: "well formed")}
     )
     assert isinstance(builder, Builder)
     [text] = list(builder.build(Material(rows=[raw])))

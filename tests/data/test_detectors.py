@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stub import StubEngine
 
 from llmctl.data import kernels
 from llmctl.data.dedupers.base import Rows
 from llmctl.data.detectors import overlap, semantic
 from llmctl.data.detectors.base import Detector, Hits
-from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.engines.base import Request
 from llmctl.generation.spending import CallError, Spending
 
 ITEMS = [
@@ -161,38 +160,20 @@ def test_semantic_flags_a_rephrased_item(tmp_path: Any) -> None:
     assert confirmed.verdicts == {0: "yes"}
 
 
-class Confirming(Engine):
-    """Says what `say` makes of a prompt."""
-
-    say: Any
-
-    @contextmanager
-    def start(self) -> Iterator[Session]:
-        yield Sayer(self.say)
-
-
-class Sayer(Session):
-    def __init__(self, say: Any) -> None:
-        self.say = say
-
-    def answer(self, request: Request) -> Reply:
-        said = self.say(request.messages[0]["content"])
-        if said == "fails":
-            raise CallError("busy")
-        return Reply(said, 9, 5, "stop")
-
-
 def test_what_a_model_says_of_a_pair(tmp_path: Path) -> None:
     """A reply out of form is asked for again once; a call that fails ends nothing."""
-    replies = ('{"same": "yes"}', '{"same": "no"}', "perhaps", "fails")
-    says = dict(zip(("alpha", "beta", "gamma", "delta"), replies, strict=True))
+    says: dict[str, Any] = {"alpha": {"same": "yes"}, "beta": {"same": "no"}, "gamma": "perhaps"}
+    says["delta"] = CallError("busy")
     calls = []
 
-    def say(prompt: str) -> str:
-        calls.append(prompt)
-        return next(reply for word, reply in says.items() if word in prompt)
+    def say(request: Request) -> Any:
+        calls.append(prompt := request.messages[0]["content"])
+        said = next(reply for word, reply in says.items() if word in prompt)
+        if isinstance(said, CallError):
+            raise said
+        return said
 
-    engine = Confirming(say=say)
+    engine = StubEngine(say=say)
     rows = Rows([*says], 0, kernels.NUMPY, scratch=tmp_path)
     pairs = [("item", text) for text in says]
     spending = Spending()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from stub import StubEngine
 
 from llmctl import rows
 from llmctl.artifact import read_manifest
@@ -20,10 +20,6 @@ from llmctl.records import Dropped
 from llmctl.runner import Options, run
 from llmctl.schema.build_dataset import BuildDatasetRecipe
 from llmctl.schema.judging import Judging
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "judges"))
-
-from stub import StubEngine
 
 
 def example(number: int, answer: str, **meta: Any) -> dict[str, Any]:

@@ -109,6 +109,8 @@ def test_how_far_a_judge_of_candidates_can_be_trusted_is_told(says: Any) -> None
     list(Builder.of({"kind": "best", "judge": judge}).build(scored))
     assert scored.figures["judge match"]["judged"] == 3
     assert scored.figures["judge match"]["length_correlation"] == pytest.approx(1)
+    list(Builder.of({"kind": "best", "judge": "match"}).build(scored))
+    assert list(scored.figures) == ["judge match", "judge match 2"]
 
 
 def test_best_and_worst_of_several_by_comparisons(says: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
+from stub import StubEngine
 
 from llmctl import rows
 from llmctl.artifact import read_manifest
@@ -19,10 +19,6 @@ from llmctl.evaluation.length_control import controlled
 from llmctl.evaluation.tasks.base import Item
 from llmctl.evaluation.tasks.judge import JudgeTask, questions
 from llmctl.runner import Options, run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "judges"))
-
-from stub import StubEngine
 
 BENCH = [
     {"question_id": 81, "turns": ["Name a tree.", "Name another."], "reference": ["oak", "elm"]},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -14,7 +14,6 @@ from llmctl.judges.base import Judge
 class JudgeBuilder(Builder):
     """Works on candidates, which its judge ranks."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
     reads: ClassVar[tuple[str, ...]] = ("candidates",)
 
     judge: Judge = Field(description="Who ranks: any judge that eval has too, or a reward model.")

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -121,7 +121,6 @@ def told(messages: Sequence[Message]) -> str:
 class RowBuilder(ModelBuilder):
     """Makes rows from the rows so far."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
     reads: ClassVar[tuple[str, ...]] = ("examples",)
 
     def items(self, material: Material) -> list[Row]:

@@ -21,10 +21,11 @@ class Builder(Backend):
     `reads` turns the rows so far into other rows, which replace them.
     """
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "chunks"
-    """What it works on; `rows` are those that the steps before have made, or the source's."""
+    works_on: ClassVar[Literal["documents", "chunks"]] = "chunks"
+    """What a maker works on."""
     reads: ClassVar[tuple[str, ...]] = ()
-    """Forms of rows that it takes, for a builder that works on rows: examples, pairs, texts."""
+    """Forms of rows that it takes, such as examples or pairs, for a builder that works on rows:
+    those that the steps before have made, or the source's. Empty for a maker."""
     form: ClassVar[str] = "examples"
     """What it makes: examples, pairs or texts; empty when the rows keep their form."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -17,7 +17,6 @@ from llmctl.records import candidates
 class CandidatesBuilder(Builder):
     """`samples` answers of each engine; equal ones count once, and one alone makes no row."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
     reads: ClassVar[tuple[str, ...]] = ("examples", "candidates")
     form: ClassVar[str] = "candidates"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from llmctl.data.builders.base import Builder, Dropped, Material, Row
 from llmctl.records import example
@@ -12,7 +12,6 @@ from llmctl.records import example
 class GoodBuilder(Builder):
     """Answers labelled as good become examples, as fine-tuning needs them."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
     reads: ClassVar[tuple[str, ...]] = ("labelled",)
     form: ClassVar[str] = "examples"
 

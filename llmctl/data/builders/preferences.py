@@ -17,7 +17,7 @@ from llmctl.records import pair
 class PreferencesBuilder(Builder):
     """chosen: the section's prose and a line that names it; rejected: see `worse`."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "documents"
+    works_on: ClassVar[Literal["documents", "chunks"]] = "documents"
     form: ClassVar[str] = "pairs"
 
     max_words: int = Field(60, ge=5, description="Longest answer; whole sentences are taken.")

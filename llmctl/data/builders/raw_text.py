@@ -24,7 +24,7 @@ class RawTextBuilder(Builder):
     rows of a document, joined, are the document without the white space at the cuts.
     """
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "documents"
+    works_on: ClassVar[Literal["documents", "chunks"]] = "documents"
     form: ClassVar[str] = "texts"
 
     max_chars: int = Field(8000, ge=50, description="Longest row, in characters.")

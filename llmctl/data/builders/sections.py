@@ -22,7 +22,7 @@ QUESTIONS = (
 class SectionsBuilder(Builder):
     """One example per section: the answer is the section's own prose."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "documents"
+    works_on: ClassVar[Literal["documents", "chunks"]] = "documents"
 
     max_words: int = Field(90, ge=5, description="Longest answer; whole sentences are taken.")
     min_words: int = Field(8, ge=1, description="Shortest answer.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,6 @@ from llmctl.records import answer, candidates, pair
 class StrongWeakBuilder(Builder):
     """With a judge, only pairs in which it too prefers the good model's answer are kept."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
     reads: ClassVar[tuple[str, ...]] = ("examples",)
     form: ClassVar[str] = "pairs"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from llmctl.data.builders.base import Builder, Dropped, Material, Row
 from llmctl.records import answer, labelled
@@ -12,7 +12,6 @@ from llmctl.records import answer, labelled
 class ThumbsBuilder(Builder):
     """Good is what has more thumbs up than down, and what somebody wrote as a correction."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
     reads: ClassVar[tuple[str, ...]] = ("candidates",)
     form: ClassVar[str] = "labelled"
 

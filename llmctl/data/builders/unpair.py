@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from llmctl.data.builders.base import Builder, Dropped, Material, Row
 from llmctl.data.formats.base import with_tools
@@ -13,7 +13,6 @@ from llmctl.records import labelled
 class UnpairBuilder(Builder):
     """Two rows of each pair: the chosen answer as good, the rejected one as bad."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
     reads: ClassVar[tuple[str, ...]] = ("pairs",)
     form: ClassVar[str] = "labelled"
 

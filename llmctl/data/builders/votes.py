@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -25,7 +25,6 @@ Between = tuple[int, int]
 class VotesBuilder(Builder):
     """A pair of every two answers on which most voters agree; ties leave."""
 
-    works_on: ClassVar[Literal["documents", "chunks", "rows"]] = "rows"
     reads: ClassVar[tuple[str, ...]] = ("candidates",)
     form: ClassVar[str] = "pairs"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,9 +50,9 @@ class Loaded:
 
 def _check_head(folder: Path) -> None:
     """Refuse an encoder without a classifier: its head would be drawn at random when loaded."""
-    file = folder / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    names = config.get("architectures") or []
+    from llmctl import modelref
+
+    names = modelref.read_json(folder / "config.json").get("architectures") or []
     if names and not any(name.endswith("ForSequenceClassification") for name in names):
         raise InputError(
             f"reranker.model: {folder} is {', '.join(names)}, which scores no pairs; name a "

@@ -1,4 +1,4 @@
-"""A judge's model that says what a test wants it to say."""
+"""A model that says what a test wants it to say, and what is put to judges."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ QUESTION = [{"role": "user", "content": "What moves the water?"}]
 
 
 class StubEngine(Engine):
-    """`say` gives a reply, or a value that is sent as JSON."""
+    """`say` gives a reply, a text, or a value that is sent as JSON."""
 
     say: Any
     concurrency: int = 1
+    weights: str = ""
 
     @contextmanager
     def start(self) -> Iterator[Session]:
         session = StubSession(self.say)
-        session.concurrency = self.concurrency
+        session.concurrency, session.weights = self.concurrency, self.weights
         yield session
 
 
@@ -33,7 +34,9 @@ class StubSession(Session):
 
     def answer(self, request: Request) -> Reply:
         said = self.say(request)
-        return said if isinstance(said, Reply) else Reply(json.dumps(said), 9, 5, "stop")
+        if isinstance(said, Reply):
+            return said
+        return Reply(said if isinstance(said, str) else json.dumps(said), 9, 5, "stop")
 
 
 def answered(answer: str, **more: Any) -> Answered:
