@@ -51,8 +51,7 @@ def show_list(as_json: bool) -> None:
         rows = [{"name": n, "about": about(n), "path": str(path_of(n))} for n in names()]
         ui.result(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    for line in ui.table_lines("", ["recipe", "what it does"], [[n, about(n)] for n in names()]):
-        ui.result(line)
+    ui.result_table("", ["recipe", "what it does"], [[n, about(n)] for n in names()])
 
 
 def copy(name: str, target: Path, *, force: bool = False) -> Path:

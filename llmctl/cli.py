@@ -1,20 +1,33 @@
-"""The commands. This module imports typer and nothing else: `llmctl --help` answers at once."""
+"""The commands. What is imported here imports typer and nothing else: `--help` answers at once."""
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from llmctl import __version__
+from llmctl.options import (
+    Debug,
+    DryRun,
+    Follow,
+    Force,
+    Json,
+    Offline,
+    Out,
+    Quiet,
+    RecipeFile,
+    Sets,
+    Sweep,
+    Verbose,
+    complete_recipe,
+)  # fmt: skip
+from llmctl.reporting import leave, reporting
 
 if TYPE_CHECKING:
     from llmctl.runner import Options
@@ -57,145 +70,6 @@ lineage_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes", help="The bundled recipes.")
 app.add_typer(prompts_app, name="prompts", help="The prompt templates of builders.")
 app.add_typer(lineage_app, name="lineage", help="The chain of artifacts behind an artifact.")
-
-
-def complete_recipe(incomplete: str) -> Iterator[str]:
-    """Recipe files below the typed path."""
-    head, slash, _ = incomplete.rpartition("/")
-    folder = Path(head + slash) if slash else Path(".")
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        name = f"{head}{slash}{path.name}"
-        if not path.name.startswith(".") and name.startswith(incomplete):
-            if path.is_dir():
-                yield f"{name}/"
-            elif path.suffix in (".yaml", ".yml"):
-                yield name
-
-
-def complete_key(context: typer.Context, incomplete: str) -> list[str]:
-    """`KEY=` for every key of the stage that is being typed."""
-    from llmctl.schema.keys import dotted_keys
-
-    names = [name for name in dotted_keys(str(context.info_name)) if name.startswith(incomplete)]
-    return [f"{name}=" for name in names]
-
-
-RecipeFile = Annotated[
-    Path,
-    typer.Argument(
-        metavar="RECIPE",
-        help="YAML recipe.",
-        readable=False,  # typer would tell it in four lines; the loader does in one
-        autocompletion=complete_recipe,
-    ),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Set one value of the recipe (dotted key, YAML value); repeatable.",
-        autocompletion=complete_key,
-    ),
-]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the artifact.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show warnings and errors only.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show details.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from a hub.")]
-Force = Annotated[bool, typer.Option("--force", help="Run even when up to date.")]
-Follow = Annotated[
-    bool,
-    typer.Option("--follow", help="Follow the recipe's stream until SIGTERM or Ctrl-C."),
-]
-Sweep = Annotated[
-    str | None,
-    typer.Option(
-        "--sweep",
-        metavar="T,T,...",
-        help="Count what other thresholds of minhash would drop, e.g. 0.6,0.7,0.9.",
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
-
-
-UNUSABLE = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-    errno.ENAMETOOLONG,
-)  # fmt: skip
-"""Errors of a path that the user gave: it is a folder, in a file, or may not be written."""
-
-
-@contextmanager
-def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False) -> Iterator[None]:
-    """Turn every error into one line on stderr and its exit code."""
-    from llmctl import ui
-    from llmctl.errors import INTERRUPTED, LlmctlError
-
-    ui.configure(quiet=quiet, verbose=verbose)
-    seen: list[int] = []
-    before = {number: _as_interrupt(number, seen) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _leave(INTERRUPTED if seen else 1)
-    except (Exception, KeyboardInterrupt) as error:
-        # a library that is interrupted while it is imported tells of a failed import
-        if seen or isinstance(error, KeyboardInterrupt):
-            ui.error("interrupted; run again to continue")
-            _leave(INTERRUPTED)
-        if debug:
-            raise
-        if isinstance(error, LlmctlError):
-            ui.error(str(error))
-            _leave(error.exit_code)
-        _leave(_unforeseen(error))
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # None: it was not set from Python
-                signal.signal(number, handler)
-
-
-def _unforeseen(error: BaseException) -> int:
-    """Tell of an error that no code of ours has explained; its exit code."""
-    from llmctl import ui
-
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        ui.error(f"{error.filename or 'stdout'}: {error.strerror}")
-        return 1
-    if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
-        ui.error(f"{error.filename}: cannot be used here: {error.strerror}")
-        return 2
-    what = " ".join(str(error).split())[:300]
-    ui.error(
-        f"unexpected {type(error).__name__}: {what} "
-        "(run again with --debug for the traceback, and please report it)"
-    )
-    return 1
-
-
-def _as_interrupt(number: signal.Signals, seen: list[int]) -> Any:
-    """End on a signal as on Ctrl-C: what is open is closed in order; the handler before it."""
-    here = os.getpid()
-    before = signal.getsignal(number)
-
-    def interrupt(*_: Any) -> NoReturn:
-        if os.getpid() != here:  # a forked copy, which whoever made it ends
-            os._exit(128 + number)
-        seen.append(number)
-        raise KeyboardInterrupt
-
-    if before != signal.SIG_IGN:  # as under nohup
-        signal.signal(number, interrupt)
-    return before
-
-
-def _leave(code: int) -> NoReturn:
-    raise typer.Exit(code)
 
 
 def _stage_command(stage: str) -> Callable[..., None]:
@@ -484,7 +358,7 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     with reporting(debug=debug):
         from llmctl import doctor as checks
 
-        _leave(checks.show(as_json))
+        leave(checks.show(as_json))
 
 
 @app.command()

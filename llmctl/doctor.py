@@ -92,6 +92,5 @@ def show(as_json: bool) -> int:
         names = [*lacking[:SHOWN], *([f"{len(lacking) - SHOWN} more"] if lacking[SHOWN:] else [])]
         hint = f"lacks {', '.join(names)}: {install_hint(extra)}" if lacking else "ok"
         rows.append(["extra", extra, hint])
-    for line in ui.table_lines("", ["what", "found", "remark"], rows):
-        ui.result(line)
+    ui.result_table("", ["what", "found", "remark"], rows)
     return 0 if sound else 3

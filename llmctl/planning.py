@@ -56,20 +56,17 @@ def show(stage: str | None, path: Path, options: Options, probe: bool = False) -
         ui.result(f"  first install: {install_hint(','.join(lacking))}")
     ui.result("")
     rows = [[key, json.dumps(value, ensure_ascii=False), where] for key, value, where in origins]
-    for line in ui.table_lines("", ["key", "value", "origin"], rows):
-        ui.result(line)
+    ui.result_table("", ["key", "value", "origin"], rows)
     if planned.inputs:
         ui.result("")
         files = [
             [key, each.ref, each.digest.removeprefix("hub:")[:12], _maker(each.manifest)]
             for key, each in planned.inputs.items()
         ]
-        for line in ui.table_lines("", ["input", "from", "sha256", "made by"], files):
-            ui.result(line)
+        ui.result_table("", ["input", "from", "sha256", "made by"], files)
     if estimate:
         ui.result("")
-        for line in ui.table_lines("", ["estimate", ""], [list(each) for each in estimate.items()]):
-            ui.result(line)
+        ui.result_table("", ["estimate", ""], [list(each) for each in estimate.items()])
 
 
 def _maker(manifest: dict[str, object] | None) -> str:

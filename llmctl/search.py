@@ -60,11 +60,9 @@ def show(store: Path, query: str, part: Retrieve, as_json: bool, explain: bool) 
         columns.insert(1, "parts")
         for row, hit in zip(rows, found.hits, strict=True):
             row.insert(1, " ".join(f"{name}={value:g}" for name, value in hit["parts"].items()))
-    for line in ui.table_lines("", columns, rows):
-        ui.result(line)
+    ui.result_table("", columns, rows)
     if explain:
-        for line in ui.table_lines("steps", ["step", "ms", "what it did"], steps(found)):
-            ui.result(line)
+        ui.result_table("steps", ["step", "ms", "what it did"], steps(found))
 
 
 def steps(found: Found) -> list[list[str]]:

@@ -5,10 +5,13 @@ stdout is kept for the result; `result` is the only function that writes there.
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 _state = {"quiet": False, "verbose": False, "no_progress": False}
 PLAIN_EVERY = 10.0
 """Seconds between two progress lines when stderr is not a terminal."""
+NARROWEST = 8
+"""Characters below which no column of a table is folded."""
 
 
 def configure(*, quiet: bool = False, verbose: bool = False) -> None:
@@ -102,16 +107,50 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         _plain(line)
 
 
-def table_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table as aligned plain text."""
+def result_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout; long cells are folded where that is a terminal, whole elsewhere."""
+    for line in table_lines(title, columns, rows, stdout_width()):
+        result(line)
+
+
+def stdout_width() -> int | None:
+    """Characters in a line of the terminal that shows stdout; None for a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def table_lines(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+) -> Iterator[str]:
+    """A table as aligned plain text, its cells folded to lines of `width` characters."""
     cells = [[str(c) for c in columns], *[[str(c) for c in row] for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    if width is not None:
+        widths = fitted(widths, width - 2 * (len(columns) - 1))
     if title:
         yield title
     for index, row in enumerate(cells):
-        yield "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for parts in zip_longest(*map(folded, row, widths), fillvalue=""):
+            yield "  ".join(part.ljust(w) for part, w in zip(parts, widths, strict=True)).rstrip()
         if index == 0:
             yield "  ".join("-" * w for w in widths)
+
+
+def fitted(widths: list[int], room: int) -> list[int]:
+    """Widths of columns that have so many characters together: the widest ones give way."""
+    widths = list(widths)
+    while sum(widths) > room and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def folded(cell: str, width: int) -> list[str]:
+    """The lines of a cell; words that are too long are broken."""
+    if len(cell) <= width:
+        return [cell]
+    return textwrap.wrap(cell, width, break_on_hyphens=False)
 
 
 @contextmanager

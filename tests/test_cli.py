@@ -146,11 +146,11 @@ def test_a_dry_run_writes_nothing(llmctl: Run, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def in_terminal(*arguments: str | Path) -> tuple[int, str]:
+def in_terminal(*arguments: str | Path, columns: int = 80) -> tuple[int, str]:
     """Run in a pseudo-terminal; returns the exit code and everything that was shown."""
     main, other = pty.openpty()
     command = [sys.executable, "-m", "llmctl", *map(str, arguments)]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     with subprocess.Popen(
         command, stdin=other, stdout=other, stderr=other, env=environment, close_fds=True
     ) as process:
@@ -166,6 +166,11 @@ def in_terminal(*arguments: str | Path) -> tuple[int, str]:
             shown += part
     os.close(main)
     return process.returncode, shown.decode().replace("\r\n", "\n")
+
+
+def test_a_table_fits_a_narrow_terminal() -> None:
+    code, shown = in_terminal("recipes", "list", columns=50)
+    assert code == 0 and max(map(len, shown.splitlines())) <= 50
 
 
 def test_in_a_terminal(tmp_path: Path) -> None:
@@ -210,7 +215,7 @@ import signal
 from llmctl.cli import app
 @app.command()
 def slow():
-    from llmctl.cli import reporting
+    from llmctl.reporting import reporting
     with reporting():
         try:
             signal.raise_signal(signal.SIGTERM)
@@ -224,6 +229,14 @@ def test_an_import_that_is_interrupted_is_an_interrupt() -> None:
     """NumPy turns a KeyboardInterrupt of its import into an ImportError."""
     done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
     assert done.returncode == 130
+    assert done.stderr == "interrupted; run again to continue\n"
+
+
+def test_a_second_interrupt_ends_at_once() -> None:
+    """While the interpreter ends, Python would print where each of its threads stood."""
+    again = "import atexit, signal\natexit.register(signal.raise_signal, signal.SIGINT)\n"
+    done = subprocess.run([sys.executable, "-c", again + IMPORTING], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT
     assert done.stderr == "interrupted; run again to continue\n"
 
 

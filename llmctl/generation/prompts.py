@@ -147,8 +147,7 @@ def about(prompt: Prompt) -> str:
 
 def show_list() -> None:
     """Print the templates on stdout."""
-    for line in ui.table_lines("", ["prompt", "about"], [[n, about(bundled(n))] for n in names()]):
-        ui.result(line)
+    ui.result_table("", ["prompt", "about"], [[n, about(bundled(n))] for n in names()])
 
 
 def copy(name: str, target: Path, *, force: bool = False) -> Path:

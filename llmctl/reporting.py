@@ -1,0 +1,96 @@
+"""How a command ends: every error is one line on stderr with its exit code, and so is Ctrl-C.
+
+As cli.py, it imports typer and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+
+UNUSABLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG,
+)  # fmt: skip
+"""Errors of a path that the user gave: it is a folder, in a file, or may not be written."""
+
+
+@contextmanager
+def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False) -> Iterator[None]:
+    """Turn every error into one line on stderr and its exit code."""
+    from llmctl import ui
+    from llmctl.errors import INTERRUPTED, LlmctlError
+
+    ui.configure(quiet=quiet, verbose=verbose)
+    seen: list[int] = []
+    before = {number: _as_interrupt(number, seen) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave(INTERRUPTED if seen else 1)
+    except (Exception, KeyboardInterrupt) as error:
+        # a library that is interrupted while it is imported tells of a failed import
+        if seen or isinstance(error, KeyboardInterrupt):
+            ui.error("interrupted; run again to continue")
+            leave(INTERRUPTED)
+        if debug:
+            raise
+        if isinstance(error, LlmctlError):
+            ui.error(str(error))
+            leave(error.exit_code)
+        leave(_unforeseen(error))
+    finally:
+        for number, handler in before.items():
+            if seen:  # a second Ctrl-C, while threads and libraries end, ends at once
+                handler = signal.SIG_DFL
+            if handler is not None:  # None: it was not set from Python
+                signal.signal(number, handler)
+
+
+def _unforeseen(error: BaseException) -> int:
+    """Tell of an error that no code of ours has explained; its exit code."""
+    from llmctl import ui
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        ui.error(f"{error.filename or 'stdout'}: {error.strerror}")
+        return 1
+    if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
+        ui.error(f"{error.filename}: cannot be used here: {error.strerror}")
+        return 2
+    what = " ".join(str(error).split())[:300]
+    ui.error(
+        f"unexpected {type(error).__name__}: {what} "
+        "(run again with --debug for the traceback, and please report it)"
+    )
+    return 1
+
+
+def _as_interrupt(number: signal.Signals, seen: list[int]) -> Any:
+    """End on a signal as on Ctrl-C: what is open is closed in order; the handler before it."""
+    here = os.getpid()
+    before = signal.getsignal(number)
+
+    def interrupt(*_: Any) -> NoReturn:
+        if os.getpid() != here:  # a forked copy, which whoever made it ends
+            os._exit(128 + number)
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    if before != signal.SIG_IGN:  # as under nohup
+        signal.signal(number, interrupt)
+    return before
+
+
+def leave(code: int) -> NoReturn:
+    """End the command with an exit code."""
+    raise typer.Exit(code)
