@@ -172,15 +172,21 @@ def sampled(name: str, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def arc(args: argparse.Namespace) -> dict[str, Any]:
-    """Right answers to ARC (easy) of every policy, less those of `sft`, question by question."""
+def questions(data: Path) -> list[dict[str, Any]]:
+    """Those of ARC (easy) as the task `choice` reads them."""
     rows = []
-    with gzip.open(args.data / "arc/easy/validation.jsonl.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(data / "arc/easy/validation.jsonl.gz", "rt", encoding="utf-8") as file:
         for row in map(json.loads, file):
             choices = row["choices"]
             answer = choices["label"].index(row["answerKey"])
             rows.append({"question": row["question"], "choices": choices["text"], "answer": answer})
-    tasks = [{"kind": "choice", "data": write(args.out / "data/arc.jsonl", rows)}]
+    return rows
+
+
+def arc(args: argparse.Namespace) -> dict[str, Any]:
+    """Right answers to ARC (easy) of every policy, less those of `sft`, question by question."""
+    file = write(args.out / "data/arc.jsonl", questions(args.data))
+    tasks = [{"kind": "choice", "data": file}]
     found = {}
     for name in ("dpo", "grpo", "ppo"):
         if not (args.out / name / "manifest.json").exists():

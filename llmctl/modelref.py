@@ -196,6 +196,17 @@ def _convert(path: Path, target: Path) -> None:
         tokenizer.save_pretrained(target)
 
 
+def cache_key() -> str:
+    """What the installed transformers calls a model's keys and values, in calls and in outputs.
+
+    Release 5.24 gave them another name and warns of the old one.
+    """
+    from transformers.modeling_outputs import CausalLMOutputWithPast
+
+    new = "cache"
+    return new if new in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
+
+
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Keep the model libraries' progress bars and warnings from the user."""

@@ -141,6 +141,8 @@ class TransformersSession(Session):
         """(new text, reply so far) for each token, the last with the final reply."""
         import torch
 
+        from llmctl.modelref import cache_key
+
         if request.schema is not None:
             raise LlmctlError(
                 "the transformers engine cannot enforce a JSON Schema; use llamacpp or openai"
@@ -152,14 +154,15 @@ class TransformersSession(Session):
             found: list[int] = []
             shown, past, step, finish = "", None, ids, "length"
             room = min(request.max_tokens, self.context - ids.shape[1])
+            kept = cache_key()
             for _ in range(room):
                 # a server asks for each piece in any of its threads, and the mode is a thread's own
                 with torch.inference_mode():
-                    more: dict[str, Any] = {} if past is None else {"past_key_values": past}
+                    more: dict[str, Any] = {} if past is None else {kept: past}
                     forward = self.rest if more else self.model
                     out = forward(input_ids=step, use_cache=True, logits_to_keep=1, **more)
                     logits = out.logits[0, -1].float().cpu()
-                past = out.past_key_values
+                past = out[kept]
                 token = self._pick(logits, request.temperature, generator)
                 if token in ends:
                     finish = "stop"

@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from llmctl import ui
+from llmctl.modelref import cache_key
 
 BATCH_TOKENS = 2048
+"""Of one forward pass: a GPU is hardly busy with fewer."""
+SHARED_TOKENS = 48
+"""Tokens that must be spared on a CPU before a forward pass of their own pays."""
+COPIED = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Layers of a cache that are keys and values only."""
 
 
 @torch.no_grad()
@@ -37,10 +44,42 @@ def log_probabilities(
 
 
 @torch.no_grad()
-def score_batch(
+def score_alike(
     model: Any, rows: Sequence[tuple[list[int], list[bool]]]
 ) -> list[tuple[float, int]]:
-    """As `log_probabilities`, of rows that fit one forward pass."""
+    """As `score_batch`, of rows that may begin alike: what they share is read once."""
+    shared = alike(rows)
+    worth = SHARED_TOKENS if model.device.type == "cpu" else BATCH_TOKENS
+    if shared * (len(rows) - 1) < worth:
+        return score_batch(model, rows)
+    start = torch.tensor([rows[0][0][:shared]], device=model.device)
+    cache = model(input_ids=start, use_cache=True, logits_to_keep=1).get(cache_key())
+    # layers of other kinds, such as a recurrent state, are not sure to be copied row by row
+    if any(type(layer) not in COPIED for layer in getattr(cache, "layers", [None])):
+        return score_batch(model, rows)
+    cache.batch_repeat_interleave(len(rows))
+    # the vectors of a soft prompt stand before the first token only; the cache keeps them
+    rest = model.get_base_model() if hasattr(model, "peft_config") else model
+    return score_batch(rest, [(ids[shared:], trained[shared:]) for ids, trained in rows], cache)
+
+
+def alike(rows: Sequence[tuple[list[int], list[bool]]]) -> int:
+    """How many tokens all rows begin with; the last one before a target is left to each row."""
+    most = min((trained.index(True) if True in trained else len(ids)) for ids, trained in rows) - 1
+    at = 0
+    while at < most and len({ids[at] for ids, _ in rows}) == 1:
+        at += 1
+    return at
+
+
+@torch.no_grad()
+def score_batch(
+    model: Any, rows: Sequence[tuple[list[int], list[bool]]], cache: Any = None
+) -> list[tuple[float, int]]:
+    """As `log_probabilities`, of rows that fit one forward pass; `cache` is what was read before.
+
+    With a cache the first token of a row must be no target.
+    """
     width = max(len(ids) for ids, _ in rows)
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
     seen = torch.zeros(len(rows), width, dtype=torch.long)
@@ -50,8 +89,12 @@ def score_batch(
         seen[i, : len(ids)] = 1
         target[i, : len(ids)] = torch.tensor(trained)
     target[:, 0] = False  # the first token has no predictor
+    more: dict[str, Any] = {"use_cache": False}
+    if cache is not None:
+        seen = torch.cat([torch.ones(len(rows), cache.get_seq_length()).long(), seen], dim=1)
+        more = {"use_cache": True, cache_key(): cache}
     tokens, seen = tokens.to(model.device), seen.to(model.device)
-    logits = model(input_ids=tokens, attention_mask=seen, use_cache=False).logits
+    logits = model(input_ids=tokens, attention_mask=seen, **more).logits
     before = logits.shape[1] - width  # vectors of a soft prompt stand before the row
     results = []
     for i in range(len(rows)):

@@ -118,9 +118,9 @@ def draw(items: Sequence[Any], limit: int | None, seed: int) -> list[Any]:
 
 def nll(session: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[tuple[float, int]]:
     """(-log-probability in nats, targets) of each (ids, is a target) row."""
-    from llmctl.training.measure import score_batch
+    from llmctl.training.measure import score_alike
 
-    return [(-total, count) for total, count in score_batch(session.model, rows)]
+    return [(-total, count) for total, count in score_alike(session.model, rows)]
 
 
 def too_long(session: Any, length: int) -> str | None:

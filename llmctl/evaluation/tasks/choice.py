@@ -49,7 +49,7 @@ class ChoiceTask(Task):
         return draw(found, limit, seed)
 
     def score(self, session: Any, items: Sequence[Item], work: Path) -> Iterator[Scored]:
-        """One forward pass over all options of an item."""
+        """The options of an item together; their context is read once where that pays."""
         for item in items:
             options = [str(option) for option in item.data["choices"]]
             rows = self.rows(session.tokenizer, item)
