@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
     from llmctl.rag.embedders.base import Live
 
-GROUP = 1024
-"""Chunks that are embedded and kept together: seconds of work, enough to sort by length."""
+FIRST, GROUP = 128, 1024
+"""Chunks that are embedded and kept together: seconds of work, enough to sort by length.
+
+The first group is small and each after it twice as large: soon there is something to see and keep.
+"""
 WAITING = 4 << 20
 """Bytes of rows after which a group is written though it has few chunks."""
 
@@ -136,6 +139,7 @@ class _Filling:
         self.recipe, self.live, self.out, self.old, self.told = recipe, live, out, old, told
         self.waiting: list[New | tuple[int, int]] = []
         self.chunks = self.size = 0
+        self.group = min(FIRST, GROUP)
         self.embedding: list[New | tuple[int, int]] = []
         self.made: Callable[[], Iterator[np.ndarray | None]] = lambda: iter(())
         """Gives the vectors of each New in `embedding`, while the next ones are read."""
@@ -254,7 +258,7 @@ class _Filling:
         self.waiting.append(new)
         self.chunks += len(new.texts)
         self.size += new.size
-        if self.chunks >= GROUP or self.size >= WAITING:
+        if self.chunks >= self.group or self.size >= WAITING:
             self._turn()
 
     def _turn(self) -> None:
@@ -265,6 +269,7 @@ class _Filling:
         self._write()
         self.embedding, self.made = self.waiting, made
         self.waiting, self.chunks, self.size = [], 0, 0
+        self.group = min(2 * self.group, GROUP)
         if not hasattr(self.live.live, "begun"):
             self._write()  # the vectors are there, and may have cost money
 
