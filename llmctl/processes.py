@@ -1,10 +1,18 @@
-"""Child processes that end with the process that started them, however that one ends."""
+"""Processors, and child processes that end with the process that started them."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 from contextlib import suppress
+
+
+def processors() -> int:
+    """How many this process may use; where the system does not tell (macOS), how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def die_with_parent() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from llmctl.data.contamination import Leaks
 from llmctl.data.dedupers.base import Cut, Deduper, Found, Rows, Signed
 from llmctl.data.entries import Entries
 from llmctl.data.twins import components
+from llmctl.processes import processors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ class Verdicts:
 
 def threads_of(recipe: DedupRecipe) -> int:
     """The threads to use."""
-    return recipe.threads or len(os.sched_getaffinity(0))
+    return recipe.threads or processors()
 
 
 def judge(

@@ -44,7 +44,7 @@ class LlamaCppEngine(Engine):
         """What the child is told; `context` is shared out by llama.cpp, so it is multiplied."""
         return {
             "context": self.context * self.parallel,
-            "threads": self.threads or os.cpu_count() or 1,
+            "threads": self.threads or processes.processors(),
             "parallel": self.parallel,
             "gpu_layers": self.gpu_layers,
         }

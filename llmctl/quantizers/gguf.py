@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pydantic import Field, field_validator
 
 from llmctl import ui
 from llmctl.errors import LlmctlError
+from llmctl.processes import processors
 from llmctl.quantizers.base import Made, Measured, Quantizer, Runner
 
 KNOWN = (
@@ -65,7 +65,7 @@ class GgufQuantizer(Quantizer):
 
     def thread_count(self) -> int:
         """What llama.cpp is told."""
-        return self.threads or os.cpu_count() or 1
+        return self.threads or processors()
 
     def wanted(self) -> list[str]:
         """Every file that is kept, f16 first."""

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from llmctl.data.runners.base import Runner
 from llmctl.errors import MissingError
+from llmctl.processes import processors
 
 WAVE = 1 << 28
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class RayRunner(Runner):
         quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
         if self.address is not None:
             return {"address": self.address, "log_to_driver": False}
-        return {**quiet, "num_cpus": self.workers or len(os.sched_getaffinity(0))}
+        return {**quiet, "num_cpus": self.workers or processors()}
 
     def _answers(self) -> None:
         """Ray itself waits minutes for a cluster that is not there."""

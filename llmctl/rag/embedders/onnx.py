@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from llmctl.errors import InputError
+from llmctl.processes import processors
 from llmctl.rag.embedders._local import LocalEmbedder
 from llmctl.rag.embedders._vectors import prompts_of, unit
 
@@ -54,7 +55,7 @@ class Model:
         options.log_severity_level = 3
         # two batches at a time, each mostly on a core of its own: the work between the products
         # of matrices, which one thread does, then keeps no core idle
-        cores = len(os.sched_getaffinity(0))
+        cores = processors()
         self._pool = ThreadPoolExecutor(min(2, cores))
         options.intra_op_num_threads = max(1, cores - 1)
         file = exported(folder, embedder.precision)
