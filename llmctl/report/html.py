@@ -27,7 +27,14 @@ overflow-wrap:anywhere;margin:.3rem 0 1rem}
 .special{background:color-mix(in srgb,var(--b) 30%,transparent)}
 details{margin:.4rem 0}summary{cursor:pointer}
 .context{color:var(--soft)}.tokens span{border-radius:3px;padding:.1em 0}
+.row{display:grid;grid-template-columns:1fr 1fr;gap:0 1.2rem;color:var(--soft)}
+.row>:first-child,.row>:last-child:nth-child(2){grid-column:1/-1}.row>div{min-width:0}
+@media(max-width:640px){.row{display:block}}
+.tokens{color:var(--ink);white-space:pre-wrap;overflow-wrap:anywhere;margin:.1rem 0 1rem}
 """
+
+Pieces = Sequence[tuple[str, str]]
+"""(text, class) of each token."""
 
 
 class Report:
@@ -85,14 +92,23 @@ class Report:
         """A histogram."""
         self._parts.append(plots.histogram(title, series, x_label))
 
-    def tokens(self, title: str, tokens: Sequence[tuple[str, str]]) -> None:
+    def tokens(self, title: str, tokens: Pieces) -> None:
         """A text token by token, each with the class `trained`, `context` or `special`."""
-        spans = "".join(
-            f'<span class="{escape(kind)}" title="{escape(kind)}">'
-            f"{escape(text).replace(chr(10), '⏎<br>')}</span>"
-            for text, kind in tokens
-        )
-        self._parts.append(f'<h2>{escape(title)}</h2><p class="tokens">{spans}</p>')
+        self.heading(title)
+        self._parts.append(f'<p class="tokens">{_spans(tokens)}</p>')
+
+    def token_rows(self, title: str, rows: Sequence[tuple[str, Mapping[str, Pieces]]]) -> None:
+        """As `tokens`, of several rows.
+
+        A row is a line and texts by name; of three texts the last two stand side by side.
+        """
+        self.heading(title)
+        for head, texts in rows:
+            shown = "".join(
+                f'<div>{escape(name)}<p class="tokens">{_spans(pieces)}</p></div>'
+                for name, pieces in texts.items()
+            )
+            self._parts.append(f'<p>{escape(head)}</p><div class="row">{shown}</div>')
 
     def examples(self, title: str, items: Sequence[tuple[str, str]]) -> None:
         """Texts with a line above each."""
@@ -118,6 +134,14 @@ class Report:
     def write(self, path: Path) -> None:
         """Write the document as UTF-8; half a surrogate pair is shown as its escape."""
         path.write_text(self.html(), encoding="utf-8", errors="backslashreplace")
+
+
+def _spans(pieces: Pieces) -> str:
+    return "".join(
+        f'<span class="{escape(kind)}" title="{escape(kind)}">'
+        f"{escape(text).replace(chr(10), '⏎<br>')}</span>"
+        for text, kind in pieces
+    )
 
 
 def _cell(value: object) -> str:

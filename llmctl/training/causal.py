@@ -38,7 +38,7 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     words = vocabulary.of(recipe, source)
     tokenizer = words.tokenizer
     train, held = tokens(recipe, artifact, tokenizer)
-    pieces = xray.show(train.first, set(tokenizer.all_special_ids))
+    shown = xray.show(train.first, set(tokenizer.all_special_ids))
 
     def fresh(*, whole: bool = False) -> Any:
         return adapters.policy(recipe, source, words, artifact, whole=whole)
@@ -78,7 +78,7 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     _compare(artifact, before, after)
     card.write(recipe, artifact)
     texts = written.publish(step)
-    report.write(f"sft: {recipe.model}", artifact, steps, pieces, texts, recipe)
+    report.write(f"sft: {recipe.model}", artifact, steps, shown, texts, recipe)
 
 
 def tokens(recipe: SftRecipe, artifact: Artifact, tokenizer: Any) -> tuple[Stored, list[Tokens]]:

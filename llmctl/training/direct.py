@@ -23,8 +23,8 @@ from llmctl.training import (
     samples,
     swapped,
     vocabulary,
+    xray,
 )
-from llmctl.training import xray as show
 from llmctl.training.measure import Mean
 from llmctl.training.preference_rows import Prepared
 
@@ -37,7 +37,7 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     tokenizer = words.tokenizer
     found = preference_rows.read(recipe, artifact, tokenizer)
     swapped.check(recipe, artifact, found)
-    pieces = xray(tokenizer, found)
+    shown = xray.show_answers(tokenizer, found.train or found.labelled, recipe.max_length)
     probe = first(found)
 
     def fresh() -> Any:
@@ -87,7 +87,7 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
     written.write(tuned, step, again=True)
     card.write(recipe, artifact)
     texts = written.publish(step)
-    report.write(f"dpo: {recipe.model}", artifact, steps, pieces, texts, recipe, answers.draw)
+    report.write(f"dpo: {recipe.model}", artifact, steps, shown, texts, recipe, answers.draw)
 
 
 def first(found: Prepared) -> list[int]:
@@ -105,17 +105,6 @@ def answered(found: Prepared) -> list[data.Tokens]:
         data.Tokens(name, [*prompt, *answer], [False] * len(prompt) + [True] * len(answer), [])
         for name, prompt, answer in rows
     ]
-
-
-def xray(tokenizer: Any, found: Prepared) -> list[tuple[str, str]]:
-    """Show the first row's answer in its prompt; returns the coloured pieces."""
-    ids = first(found)
-    pair = bool(found.train)
-    row = found.train[0] if pair else found.labelled[0]
-    answer = len(ids) - len(row.prompt)
-    texts = [tokenizer.decode([token]) for token in ids]
-    trained = [False] * len(row.prompt) + [True] * answer
-    return show.show([data.Tokens(row.id, ids, trained, texts)], set(tokenizer.all_special_ids))
 
 
 def _measured(policy: Any, found: Prepared, label: str) -> Any:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmctl import ui
 from llmctl.artifact import Artifact, Input
 from llmctl.report.html import Report
 from llmctl.schema.base import Recipe, leaves
 from llmctl.schema.sft import SftRecipe
+
+if TYPE_CHECKING:
+    from llmctl.training.xray import Shown
 
 Curve = tuple[dict[str, str], str, str]
 """(key of a step -> name of its line), heading, unit."""
@@ -31,12 +34,12 @@ def write(
     title: str,
     artifact: Artifact,
     steps: Sequence[dict[str, Any]],
-    pieces: Sequence[tuple[str, str]],
+    first: Sequence[Shown],
     examples: Sequence[tuple[str, str]] = (),
     recipe: Recipe | None = None,
     draw: Callable[[Report], None] | None = None,
 ) -> None:
-    """Write report.html: what came out, the curves, the first row token by token, the recipe.
+    """Write report.html: what came out, the curves, the first rows token by token, the recipe.
 
     `examples` are (heading, text): what the model wrote before and after, pairs, or texts with a
     label. `draw` adds plots of its own after the curves.
@@ -48,8 +51,9 @@ def write(
     curves(page, steps, [(*LOSS, unit), *CURVES])
     if draw is not None:
         draw(page)
-    if pieces:
-        page.tokens("The first rows as the model sees them", list(pieces))
+    if first:
+        rows = [(each.title, each.texts) for each in first]
+        page.token_rows("The first rows as the model sees them", rows)
     if examples:
         page.examples("Examples", list(examples))
     page.heading("All figures")

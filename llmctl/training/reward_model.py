@@ -24,7 +24,6 @@ from llmctl.training import (
     calibration,
     card,
     config,
-    direct,
     loop,
     measure,
     model,
@@ -34,6 +33,7 @@ from llmctl.training import (
     report,
     swapped,
     vocabulary,
+    xray,
 )
 from llmctl.training.preference import PairTokens
 from llmctl.training.preference_rows import Prepared
@@ -50,7 +50,7 @@ def align(recipe: DpoRecipe, objective: RewardObjective, artifact: Artifact) -> 
     words = vocabulary.of(recipe, source)
     found = preference_rows.read(recipe, artifact, words.tokenizer)
     swapped.check(recipe, artifact, found)
-    pieces = direct.xray(words.tokenizer, found)
+    shown = xray.show_answers(words.tokenizer, found.train, recipe.max_length)
 
     def fresh() -> Any:
         return load(recipe, source, words)
@@ -77,7 +77,7 @@ def align(recipe: DpoRecipe, objective: RewardObjective, artifact: Artifact) -> 
     compare(artifact, before, after)
     card.write(recipe, artifact)
     report.write(
-        f"reward model: {recipe.model}", artifact, steps, pieces, recipe=recipe,
+        f"reward model: {recipe.model}", artifact, steps, shown, recipe=recipe,
         draw=lambda page: draw(page, after),
     )  # fmt: skip
 

@@ -5,17 +5,37 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from llmctl import ui
 from llmctl.errors import LlmctlError
 from llmctl.training.data import IGNORED, Tokens
+from llmctl.training.preference import LabelledTokens, PairTokens
 
+ROWS = 3
+"""Rows of preferences that are shown."""
+UNFINISHED = "\ufffd"
+"""What a tokenizer writes for a part of a character."""
 STYLES = {"trained": "bold green", "context": "dim", "special": "magenta"}
 
 
-def classes(row: Tokens, special: Collection[int]) -> list[tuple[str, str]]:
+Pieces = list[tuple[str, str]]
+"""(text, class) of each token."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row token by token: one text without a name, or a prompt and its answers."""
+
+    title: str
+    texts: dict[str, Pieces]
+
+
+def classes(row: Tokens, special: Collection[int]) -> Pieces:
     """(text, `trained` | `context` | `special`) of each token; a learnt special one is trained."""
     return [
         (piece, "trained" if trained else "special" if token in special else "context")
@@ -30,31 +50,82 @@ def marked(pieces: Sequence[tuple[str, str]]) -> str:
     return "".join(f"[[{text}]]" if trained else text for trained, text in texts)
 
 
-def show(rows: Sequence[Tokens], special: Collection[int]) -> list[tuple[str, str]]:
+def show(rows: Sequence[Tokens], special: Collection[int]) -> list[Shown]:
     """Print rows to stderr, in colours in a terminal and with marks elsewhere; returns them."""
-    found: list[tuple[str, str]] = []
+    found = []
     for row in rows:
-        pieces = classes(row, special)
         share = row.targets / max(len(row.ids), 1)
         title = f"row {row.id}, {len(row.ids)} tokens, {row.targets} learnt ({share:.0%})"
-        _print(title, pieces)
-        found += [(f"{title}\n", "special"), *pieces, ("\n", "context")]
-    return found[1:-1] if len(rows) == 1 else found
+        found.append(Shown(title, {"": classes(row, special)}))
+    _print(found)
+    return found
 
 
-def _print(title: str, pieces: Sequence[tuple[str, str]]) -> None:
+def show_answers(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[PairTokens | LabelledTokens], limit: int
+) -> list[Shown]:
+    """As `show`, of prompts with their answers as the trainer cuts them to `limit` tokens."""
+    found = [answered(tokenizer, row, limit) for row in rows[:ROWS]]
+    _print(found)
+    return found
+
+
+def answered(
+    tokenizer: PreTrainedTokenizerBase, row: PairTokens | LabelledTokens, limit: int
+) -> Shown:
+    """A prompt, which is context, and its answers, which are learnt: a pair, or a labelled one."""
+    if isinstance(row, PairTokens):
+        answers = {"chosen": row.chosen, "rejected": row.rejected}
+    else:
+        answers = {"good answer" if row.good else "bad answer": row.answer}
+    special, texts = set(tokenizer.all_special_ids), {}
+    kept = {"prompt": row.prompt}
+    kept |= {name: ids[: max(limit - len(row.prompt), 0)] for name, ids in answers.items()}
+    for name, ids in kept.items():
+        trained = [name in answers] * len(ids)
+        texts[name] = classes(Tokens(row.id, ids, trained, pieces_of(tokenizer, ids)), special)
+    counts = ", ".join(f"{name} {len(kept[name])} learnt" for name in answers)
+    what = "pair" if len(answers) > 1 else "row"
+    return Shown(f"{what} {row.id}, prompt {len(row.prompt)} tokens, {counts}", texts)
+
+
+def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """The text of each token; one that ends inside a character has none, its last has it whole.
+
+    Each is decoded behind the one before it: many tokenizers drop a space that a text begins with.
+    """
+    found, begin, before = [], 0, ""
+    for at in range(len(ids)):
+        text = str(tokenizer.decode(ids[begin : at + 1], clean_up_tokenization_spaces=False))
+        if text.endswith(UNFINISHED):
+            found.append("")
+            continue
+        found.append(text[len(before) :])
+        begin = at
+        before = str(tokenizer.decode(ids[at : at + 1], clean_up_tokenization_spaces=False))
+    return found
+
+
+def _print(rows: Sequence[Shown]) -> None:
     if ui.is_quiet():
         return
-    if not sys.stderr.isatty():
-        ui.note(f"{title} ([[...]] is learnt):\n{marked(pieces)}")
-        return
-    from rich.text import Text
+    for row in rows:
+        if not sys.stderr.isatty():
+            said = [f"{_named(name)}{marked(pieces)}" for name, pieces in row.texts.items()]
+            ui.note("\n".join([f"{row.title} ([[...]] is learnt):", *said]))
+            continue
+        from rich.text import Text
 
-    text = Text()
-    for piece, name in pieces:
-        text.append(piece, style=STYLES[name])
-    ui.note(f"{title} (green is learnt):")
-    ui.console().print(text, soft_wrap=True)
+        ui.note(f"{row.title} (green is learnt):")
+        for name, pieces in row.texts.items():
+            text = Text(_named(name))
+            for piece, kind in pieces:
+                text.append(piece, style=STYLES[kind])
+            ui.console().print(text, soft_wrap=True)
+
+
+def _named(name: str) -> str:
+    return f"{name}: " if name else ""
 
 
 def check_batch(trainer: Any, tokenizer: Any, rows: int = 4) -> None:

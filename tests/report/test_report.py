@@ -60,6 +60,7 @@ def full(text: str) -> Report:
     report.ranked(text, [(text, 2), ("other", 1.5), ("bad", math.inf)], text)
     report.details(text, [(text, text)])
     report.tokens(text, [(text, "trained"), ("\n", text)])
+    report.token_rows(text, [(text, {text: [(text, "trained")], "": [("\n", text)]})])
     report.examples(text, [(text, text)])
     return report
 
