@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llmctl import ui
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -334,12 +337,22 @@ def narrow(numbers: NDArray[Any], below: int) -> NDArray[Any]:
     return numbers.astype(np.int32) if below < 2**31 else numbers
 
 
-def mapped(work: Callable[[T], S], items: list[T], threads: int) -> list[S]:
-    """work(item) of each item, in order, on threads: the kernels let go of the interpreter."""
-    if threads < 2 or len(items) < 2:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, items))
+def mapped(work: Callable[[T], S], items: list[T], threads: int, label: str = "") -> list[S]:
+    """work(item) of each item, in order, on threads: the kernels let go of the interpreter.
+
+    A `label` shows progress.
+    """
+    found = []
+    with ExitStack() as stack:
+        done: Iterable[S] = map(work, items)
+        if threads > 1 and len(items) > 1:
+            done = stack.enter_context(ThreadPoolExecutor(threads)).map(work, items)
+        advance = stack.enter_context(ui.progress(label, len(items))) if label else None
+        for each in done:
+            found.append(each)
+            if advance is not None:
+                advance()
+    return found
 
 
 def cuts(sizes: NDArray[Any], most: int) -> list[tuple[int, int]]:
@@ -362,7 +375,13 @@ def allocated(shape: tuple[int, ...], kind: type[Any], file: Path | None) -> NDA
 
 
 def shingle_sets(
-    source: Source, form: Shape, ids: Ids, use: Kernel, threads: int = 1, room: float = 0
+    source: Source,
+    form: Shape,
+    ids: Ids,
+    use: Kernel,
+    threads: int = 1,
+    room: float = 0,
+    label: str = "",
 ) -> tuple[Words, Ids]:
     """The shingle sets of the texts `ids`, as CSR; behind them `room` times as much is free."""
     sizes = source.sizes(ids)
@@ -370,7 +389,7 @@ def shingle_sets(
     def work(cut: tuple[int, int]) -> tuple[Words, Ids]:
         return use.sets(*source.part(ids[cut[0] : cut[1]]), form)
 
-    parts = mapped(work, cuts(sizes, GROUP), threads)
+    parts = mapped(work, cuts(sizes, GROUP), threads, label)
     pointer = bounds(np.concatenate([np.empty(0, np.int64), *(counts for _, counts in parts)]))
     flat = np.empty(int(pointer[-1] * (1 + room)), np.uint64)
     places = bounds(np.array([len(values) for values, _ in parts], np.int64)).tolist()
@@ -397,11 +416,11 @@ def grams(buffer: Buffer, form: Shape, use: Kernel, threads: int = 1) -> tuple[W
 
 
 def jaccard(
-    flat: Words, pointer: Ids, x: Ids, y: Ids, use: Kernel, threads: int = 1
+    flat: Words, pointer: Ids, x: Ids, y: Ids, use: Kernel, threads: int = 1, label: str = ""
 ) -> NDArray[np.float64]:
     """Exact Jaccard of the pairs (x, y) of sets."""
     cuts = [(at, min(at + GROUP, len(x))) for at in range(0, len(x), GROUP)]
     parts = mapped(
-        lambda c: use.jaccard(flat, pointer, x[c[0] : c[1]], y[c[0] : c[1]]), cuts, threads
+        lambda c: use.jaccard(flat, pointer, x[c[0] : c[1]], y[c[0] : c[1]]), cuts, threads, label
     )
     return np.concatenate(parts) if parts else np.empty(0)

@@ -147,4 +147,4 @@ def _spans(pieces: Pieces) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "" if value is None else str(value)
-    return plots.number(value)
+    return f"{value:,}" if isinstance(value, int) else plots.number(value)

@@ -109,6 +109,12 @@ def test_any_text_is_shown_as_text(text: str) -> None:
     harmless(full(text).html())
 
 
+def test_a_table_shows_all_digits_of_a_count() -> None:
+    report = Report("t")
+    report.table(["bytes"], [[144811072]])
+    assert "144,811,072" in report.html()
+
+
 def test_a_report_is_self_contained() -> None:
     html = full("plain").html()
     assert not re.search(r"https?://|@import|url\(", html)

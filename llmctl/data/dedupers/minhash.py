@@ -45,7 +45,9 @@ class _Sets:
         wanted[x] = wanted[y] = True
         new = np.flatnonzero(wanted & (self._place < 0))
         room = ROOM if keep else 0
-        flat, pointer = kernels.shingle_sets(source, form, self._ids[new], use, threads, room)
+        flat, pointer = kernels.shingle_sets(
+            source, form, self._ids[new], use, threads, room, "sets"
+        )
         self._place[new] = np.arange(len(new)) + len(self._pointer) - 1
         begin, end = int(self._pointer[-1]), int(self._pointer[-1] + pointer[-1])
         self._pointer = np.append(self._pointer, pointer[1:] + begin)
@@ -56,7 +58,7 @@ class _Sets:
                 self._flat = np.concatenate([self._flat[:begin], np.empty(end, np.uint64)])
             self._flat[begin:end] = flat[: pointer[-1]]
         left, right = self._place[x], self._place[y]
-        score = kernels.jaccard(self._flat, self._pointer, left, right, use, threads)
+        score = kernels.jaccard(self._flat, self._pointer, left, right, use, threads, "verify")
         if not keep:
             self._clear()
         return score
