@@ -131,6 +131,15 @@ class DpoRecipe(TrainingRecipe):
     divergence: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = Field(
         "reverse_kl", description="How distance from the reference is counted (f-DPO)."
     )
+    divergence_alpha: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Order of divergence: alpha_divergence; towards 1 it is reverse_kl.",
+    )
+    tau: float = Field(
+        0.05, gt=0, description="How sharply discopop blends its two losses (Lu et al. 2024)."
+    )
     weigh_by_policy: bool = Field(
         False, description="Weigh a pair by how likely the model finds it (WPO, Zhou et al. 2024)."
     )
@@ -182,6 +191,8 @@ class DpoRecipe(TrainingRecipe):
                 raise ValueError(
                     f"{key} has no effect on loss: {self.loss}; it is used by {', '.join(losses)}"
                 )
+        if "divergence_alpha" in self.model_fields_set and self.divergence != "alpha_divergence":
+            raise ValueError("divergence_alpha says nothing without divergence: alpha_divergence")
         if self.loss == "exo_pair" and self.label_smoothing == 0:
             raise ValueError("loss: exo_pair needs label_smoothing above 0; its paper takes 1e-3")
         if self.loss == "alphapo" and self.alpha == 0:

@@ -43,6 +43,8 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "sft_weight": (*PAIRED, "cpo", "simpo"),
     "ld_alpha": PAIRED,
     "divergence": DIVERGENT,
+    "divergence_alpha": DIVERGENT,
+    "tau": ("discopop",),
     "weigh_by_policy": tuple(name for name in PAIRED if not name.startswith("aot")),
     "precompute_reference": (*PAIRED, *UNPAIRED),
     "reference_sync": (*PAIRED, *UNPAIRED),

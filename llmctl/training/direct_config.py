@@ -60,6 +60,8 @@ def dpo_config(recipe: DpoRecipe, folder: Path) -> DPOConfig:
         label_smoothing=smoothing,
         ld_alpha=recipe.ld_alpha,
         f_divergence_type=recipe.divergence,
+        f_alpha_divergence_coef=recipe.divergence_alpha,
+        discopop_tau=recipe.tau,
         use_weighting=recipe.weigh_by_policy,
     )
 

@@ -69,7 +69,12 @@ def settings(recipe: DpoRecipe, objective: GroupObjective, folder: Path) -> Any:
         return config.made(RLOOConfig, **shared, normalize_advantages=objective.normalise)
     assert isinstance(objective, GrpoObjective)
     return config.made(
-        GRPOConfig, **shared, loss_type=objective.variant, scale_rewards=objective.scale_rewards
+        GRPOConfig,
+        **shared,
+        loss_type=objective.variant,
+        epsilon_high=objective.clip_high,
+        importance_sampling_level=objective.level,
+        scale_rewards=objective.scale_rewards,
     )
 
 

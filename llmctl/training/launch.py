@@ -82,6 +82,19 @@ def run(recipe: TrainingRecipe, artifact: Artifact) -> None:
     artifact.dropped = Counter(found["dropped"])
 
 
+def by_the_first(artifact: Artifact, name: str, work: Callable[[], None]) -> None:
+    """Do it in the first of several processes; the others wait until it is done."""
+    if INSIDE not in os.environ:
+        work()
+    elif os.environ["RANK"] == "0":
+        work()
+        (artifact.scratch / FOLDER / f"{name}.json").touch()
+    else:  # when the first fails, the parent ends this one
+        done = artifact.folder.parent / f"{name}.json"
+        while not done.exists():
+            time.sleep(0.1)
+
+
 def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -14,7 +14,7 @@ from llmctl.errors import InputError
 from llmctl.evaluation import statistics
 from llmctl.judges.base import Contest, Judge, Preference, beside
 from llmctl.schema.dpo import DpoRecipe
-from llmctl.training import pair_checks
+from llmctl.training import launch, pair_checks
 from llmctl.training.preference import Scores, preferred_per_token
 from llmctl.training.preference_rows import Prepared
 
@@ -22,13 +22,17 @@ CONFIDENCE = 0.95
 
 
 def check(recipe: DpoRecipe, artifact: Artifact, found: Prepared) -> None:
-    """Let the recipe's judge read some pairs first, where it has one."""
-    asked = recipe.checks
-    if asked.judge is None:
+    """Let the recipe's judge read some pairs first, where it has one; one process asks it."""
+    judge, most = recipe.checks.judge, recipe.checks.judge_rows
+    if judge is None:
         return
-    cache = artifact.scratch / "judge.sqlite"
-    said = check_by_judge(asked.judge, asked.judge_rows, found, recipe.seed, cache)
-    artifact.summary.append(("labels", said))
+
+    def ask() -> None:
+        cache = artifact.scratch / "judge.sqlite"
+        said = check_by_judge(judge, most, found, recipe.seed, cache)
+        artifact.summary.append(("labels", said))
+
+    launch.by_the_first(artifact, "judged", ask)
 
 
 def check_by_judge(judge: Judge, most: int, found: Prepared, seed: int, cache: Path) -> str:

@@ -20,6 +20,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"loss": "aot"}, "compares the pairs of a batch; set batch_size: 2"),
     ({"loss": "kto"}, "estimates KL within a batch"),
     ({"reference_sync": {"every": 9}}, "reference_sync needs a frozen copy"),
+    ({"tau": 0.1}, "tau has no effect on loss: sigmoid; it is used by discopop"),
+    ({"divergence_alpha": 0.2}, "says nothing without divergence: alpha_divergence"),
+]
+GRPO: list[tuple[dict[str, Any], str]] = [
+    ({"variant": "cispo"}, "cispo needs clip_high of 1 or more"),
+    ({"variant": "cispo", "clip_high": 5, "clip": 0.1}, "clip has no effect on variant: cispo"),
+    ({"variant": "sapo", "clip_high": 0.28}, "clip_high has no effect on variant: sapo"),
+    ({"variant": "luspo"}, "luspo is made for level: sequence"),
+    ({"variant": "dapo", "level": "sequence"}, "level: sequence is for variant: grpo, sapo, luspo"),
 ]
 
 
@@ -28,6 +37,16 @@ def test_a_key_that_would_do_nothing_is_refused(keys: dict[str, Any], sentence: 
     base = {"stage": "dpo", "out": "out", "model": "m", "data": {"train": "rows"}}
     with pytest.raises(ValidationError, match=sentence):
         DpoRecipe.model_validate(base | keys)
+
+
+@pytest.mark.parametrize(("keys", "sentence"), GRPO)
+def test_a_variant_of_grpo_refuses_what_it_does_not_read(
+    keys: dict[str, Any], sentence: str
+) -> None:
+    objective = {"kind": "grpo", "rewards": [{"kind": "length", "most": 3}], **keys}
+    base = {"stage": "dpo", "out": "out", "model": "m", "data": {"train": "rows"}, "batch_size": 8}
+    with pytest.raises(ValidationError, match=sentence):
+        DpoRecipe.model_validate(base | {"objective": objective})
 
 
 def test_the_old_keys_mean_what_they_meant() -> None:

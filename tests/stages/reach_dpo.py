@@ -205,12 +205,17 @@ AROUND: dict[str, dict[str, Any]] = {
     "checks": {"checks": {"judge": {"kind": "match"}}},
     "regression": {"regression": {"tasks": [{"kind": "choice", "data": "a"}]}},
     "alpha": {"loss": "alphapo", "alpha": 0.2},
+    "divergence_alpha": {"divergence": "alpha_divergence"},
+    "tau": {"loss": "discopop"},
     "reference_sync": {"method": "full"},
     "desirable_weight": {"loss": "kto", "batch_size": 2},
     "undesirable_weight": {"loss": "kto", "batch_size": 2},
 }
 for name in ("objective", *(f"objective[{kind}]" for kind in ("reward", "grpo", "rloo"))):
     AROUND[name] = {"batch_size": 8, "gradient_accumulation": 1, "eval_every": None}
+AROUND["objective[grpo].level"] = AROUND["objective[grpo]"] | {
+    "objective": {"kind": "grpo", "variant": "grpo", "generations": 4, **SOME}
+}
 AROUND["objective"]["objective"] = {"kind": "grpo", "generations": 4, **SOME}
 AROUND["objective[ppo]"] = {"batch_size": 8, "eval_every": None}
 ROWS = sft.SHARED | {
@@ -226,6 +231,8 @@ ROWS = sft.SHARED | {
     "reference_sync.share": (0.9, lambda built: built.args.ref_model_mixup_alpha),
     "precompute_reference": (True, lambda built: built.args.precompute_ref_log_probs),
     "divergence": ("forward_kl", lambda built: built.args.f_divergence_type),
+    "divergence_alpha": (0.7, lambda built: built.args.f_alpha_divergence_coef),
+    "tau": (0.1, lambda built: built.args.discopop_tau),
     "ld_alpha": (0.4, lambda built: built.args.ld_alpha),
     "sft_weight": (0.5, lambda built: built.args.loss_weights, [1.0, 0.5]),
     "weigh_by_policy": (True, lambda built: built.args.use_weighting),
@@ -287,6 +294,8 @@ ROWS |= {
 }
 ROWS |= {
     "objective[grpo].variant": ("dr_grpo", lambda built: built.args.loss_type),
+    "objective[grpo].clip_high": (0.28, lambda built: built.args.epsilon_high),
+    "objective[grpo].level": ("sequence", lambda built: built.args.importance_sampling_level),
     "objective[grpo].scale_rewards": ("none", lambda built: built.args.scale_rewards),
     "objective[rloo].normalise": (True, lambda built: built.args.normalize_advantages),
 }

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 from tiny_tokenizer import tiny_llama
-from training_runs import log, recipe, run
+from training_runs import log, recipe, run, weights
 
 from llmctl.errors import LlmctlError
 from llmctl.training import callbacks, rollouts
@@ -47,6 +47,23 @@ def test_a_run_tells_reward_kl_length_and_entropy(letters: Path, tmp_path: Path,
     for name in ("reward_before", "reward_after", "reward_diff", "length_after", "kl"):
         assert {name, f"{name}_se"} <= artifact.metrics.keys()
     assert (tmp_path / "out/model/config.json").is_file()
+
+
+def test_every_variant_of_grpo_learns_in_its_own_way(letters: Path, tmp_path: Path) -> None:
+    variants: list[dict[str, Any]] = [
+        {"variant": "grpo"}, {"variant": "grpo", "level": "sequence"}, {"clip_high": 0.01},
+        {"variant": "cispo", "clip_high": 5.0}, {"variant": "sapo"}, {"variant": "vespo"},
+        {"variant": "luspo", "level": "sequence"},
+    ]  # fmt: skip
+    found = []
+    for number, keys in enumerate(variants):
+        # the second step on the same answers is the first whose ratios are not 1
+        keys = {"iterations": 2, **keys}
+        asks = made(letters, tmp_path, "grpo", objective=keys, max_steps=2, scheduler="constant")
+        artifact = run(asks, tmp_path / str(number))
+        assert artifact.metrics["kl"] > 0
+        found.append(weights(artifact)[0])
+    assert len(set(found)) == len(variants)
 
 
 def test_a_killed_run_has_the_curve_of_one_that_was_not(

@@ -17,6 +17,7 @@ from training_runs import CHAT, PAIRS, killed, log, recipe, run
 
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
+from llmctl.training import launch
 
 pytestmark = pytest.mark.model
 
@@ -132,8 +133,6 @@ def test_two_processes_have_the_preferences_of_one(tmp_path: Path) -> None:
 
 
 def test_the_error_of_a_process_is_the_parents(tmp_path: Path) -> None:
-    from llmctl.training import launch
-
     assert str(launch.error_of(tmp_path, 0)).endswith("its output is above")
     (tmp_path / "rank-1.log").write_text("a\nSIGSEGV somewhere\n")
     assert "process 1 of the training ended: SIGSEGV" in str(launch.error_of(tmp_path, 1))
@@ -178,3 +177,24 @@ def test_two_gpus_have_the_losses_of_one(
     about = {"processes": 2, "strategy": strategy}
     artifact = run(recipe("sft", tiny_model, CHAT, launch=about, precision="fp32"), tmp_path)
     assert curve(artifact) == pytest.approx(curve(alone(strategy)), abs=1e-3)
+
+
+def test_what_one_process_is_enough_for_is_done_by_the_first_while_others_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Artifact(tmp_path / "out")
+    second = Artifact(first.scratch / launch.FOLDER / "rank-1")
+    for each in (first, second):
+        each.scratch.mkdir(parents=True, exist_ok=True)
+    done: list[str] = []
+    monkeypatch.setenv(launch.INSIDE, "1")
+    monkeypatch.setenv("RANK", "1")
+    # what waits in the second is what the first does
+    monkeypatch.setattr(launch.time, "sleep", lambda _: as_the_first())
+
+    def as_the_first() -> None:
+        monkeypatch.setenv("RANK", "0")
+        launch.by_the_first(first, "judged", lambda: done.append("first"))
+
+    launch.by_the_first(second, "judged", lambda: done.append("second"))
+    assert done == ["first"]
