@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,19 @@ class Metrics(TrainerCallback):
         **_: Any,
     ) -> None:
         """Begin with what the checkpoint remembers, so that a resumed run has one curve."""
-        kept = [row for row in state.log_history if any(key in row for key in ROW)]
+        kept = [
+            {"step": row["step"], **row}
+            for row in state.log_history
+            if any(key in row for key in ROW)
+        ]
         for row in kept:
             self.alarms += bool(self.spikes.check(row))
         if state.is_world_process_zero:
             rows.write_jsonl(self.path, kept)
-        counts = (row["num_tokens"] for row in reversed(kept) if "num_tokens" in row)
-        self.kept = next(counts, 0.0)
-        self.started = time.monotonic()
-        self.tokens = (self.started, self.kept)
+        self.kept = _last(kept, "num_tokens")
+        now = time.monotonic()
+        self.started = now - _last(kept, "seconds")  # without the time between two runs
+        self.tokens = (now, self.kept)
 
     def on_log(
         self,
@@ -73,7 +77,6 @@ class Metrics(TrainerCallback):
             return
         if "num_tokens" in logs:
             logs["num_tokens"] += self.kept
-            state.log_history[-1]["num_tokens"] = logs["num_tokens"]  # what a checkpoint remembers
         loss = logs.get("loss", 0.0)
         if not math.isfinite(loss):
             raise LlmctlError(
@@ -81,13 +84,14 @@ class Metrics(TrainerCallback):
                 f"(now {args.learning_rate:g}) or set precision: fp32"
             )
         jumps = self.spikes.check(logs)
-        row = {"step": state.global_step, **logs, **self._speed(logs)}
+        row: dict[str, Any] = {"step": state.global_step, **logs, **self._speed(logs)}
         if jumps:
             self.alarms += 1
             row["alarm"] = sorted(jumps)
         self.show(state.global_step, row)
+        row["seconds"] = round(time.monotonic() - self.started, 3)
+        state.log_history[-1] = {**state.log_history[-1], **row}  # what a checkpoint remembers
         if state.is_world_process_zero:
-            row["seconds"] = round(time.monotonic() - self.started, 3)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(rows.dumps(row) + "\n")
         if jumps:
@@ -114,6 +118,11 @@ class Metrics(TrainerCallback):
                 "this step, or lower learning_rate"
             )
         ui.warn(f"step {step}: {said}")
+
+
+def _last(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The value of the last row that has the key; 0 when none has."""
+    return float(next((row[key] for row in reversed(rows) if key in row), 0.0))
 
 
 class Sealing(TrainerCallback):

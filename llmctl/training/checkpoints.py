@@ -25,6 +25,17 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
+def told(folder: Path) -> str | None:
+    """What a run that is continued has behind it, by its newest checkpoint; none is looked into."""
+    for path in found(folder):
+        try:
+            state = json.loads((path / "trainer_state.json").read_bytes())
+            return f"{path.name}: {state['global_step']} of {state['max_steps']} steps are done"
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # torn; `newest` says so
+    return None
+
+
 def found(folder: Path) -> list[Path]:
     """The checkpoints of a run, whole or not, the newest first."""
     named = [p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()]

@@ -36,6 +36,11 @@ FIELDS = ("metrics", "rows", "model", "extra", "summary", "determinism")
 def started(recipe: R, artifact: Artifact, work: Callable[[R, Artifact], None]) -> None:
     """The work of a training stage, here or in several processes, once nothing forbids it."""
     from llmctl import licensing, preflight
+    from llmctl.training import checkpoints
+
+    kept = checkpoints.told(artifact.scratch / "checkpoints")
+    if kept and INSIDE not in os.environ:
+        ui.note(f"continuing from {kept}")  # before the libraries are loaded, which takes seconds
     from llmctl.training import config, guard, quiet, tracking
 
     config.check_machine(recipe)

@@ -127,7 +127,6 @@ def train(
         trainer.args.load_best_model_at_end = recipe.keep_best
     trainer.add_callback(callbacks.Sealing())
     if start is not None:
-        ui.note(f"continuing from {start.name}")
         state = TrainerState.load_from_json(str(start / "trainer_state.json"))
         if callbacks.exhausted(state, recipe.patience):
             trainer.args.max_steps = state.global_step  # it had ended by itself

@@ -16,6 +16,7 @@ pytest.importorskip("trl")
 from tiny_tokenizer import tiny_llama
 from training_runs import CHAT, PAIRS, killed, log, recipe, run, weights
 
+from llmctl.artifact import Artifact
 from llmctl.errors import LlmctlError
 from llmctl.training import checkpoints
 
@@ -49,7 +50,7 @@ def outcome(folder: Path) -> list[bytes]:
 
 
 def test_a_process_killed_while_it_trains_and_saves_continues(
-    tiny_model: Path, tmp_path: Path, whole: Path
+    tiny_model: Path, tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """SIGKILL as soon as some file of a checkpoint appears, twice."""
     made = recipe("sft", tiny_model, CHAT, **KEYS)
@@ -58,7 +59,13 @@ def test_a_process_killed_while_it_trains_and_saves_continues(
     artifact = run(made, tmp_path)
     assert weights(artifact) == outcome(whole)
     assert counted(tmp_path) == counted(whole)
-    assert all(row.get("tokens_per_second", 1) > 0 for row in log(artifact))
+    rows = log(artifact)
+    assert [set(row) for row in rows] == [set(row) for row in log(Artifact(whole))]
+    assert all(row["tokens_per_second"] > 0 and row["memory_gb"] > 0 for row in rows)
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(set(seconds))
+    said = capsys.readouterr().err
+    assert said.index("continuing from checkpoint-2: 2 of 4 steps") < said.index("is learnt")
 
 
 def test_a_killed_dpo_has_the_curve_of_one_that_was_not(tmp_path: Path) -> None:
