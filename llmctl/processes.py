@@ -19,3 +19,11 @@ def die_with_parent() -> None:
     """In a child on Linux: SIGKILL comes when the parent is gone (prctl, PR_SET_PDEATHSIG)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; the number where it has no name, as signals for real time have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -151,6 +151,8 @@ def shared_out(recipe: TrainingRecipe) -> dict[str, Any]:
         kinds = {"bf16": {"enabled": "auto"}, "fp16": {"enabled": "auto"}}
         auto = dict.fromkeys((*sizes, "gradient_accumulation_steps"), "auto")
         return {"deepspeed": {"zero_optimization": zero, **kinds, **auto}}
+    if launch.strategy == "ddp":
+        return {"ddp_find_unused_parameters": False}  # every weight that is trained has a gradient
     if launch.strategy == "tensor":
         return {"save_strategy": "no"}  # see split.keep_checkpoints
     return {}

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGABRT, SIGKILL
 from typing import Any, TypeVar
 
 from llmctl import errors, processes, ui
@@ -127,34 +128,44 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
 
 
 def _wait(started: list[subprocess.Popen[bytes]], folder: Path) -> None:
+    ended: dict[int, int] = {}
+    """Exit codes of the processes that ended by themselves, by rank."""
     try:
-        while any(each.poll() is None for each in started):
-            if any(each.poll() for each in started):
-                break
-            time.sleep(0.1)
+        while len(ended) < len(started) and not any(ended.values()):
+            time.sleep(0.05)
+            codes = enumerate(each.poll() for each in started)
+            ended = {rank: code for rank, code in codes if code is not None}
     finally:
         for each in started:
             if each.poll() is None:
                 each.kill()
             each.wait()
-    failed = [rank for rank, each in enumerate(started) if each.returncode > 0]
-    if failed or any(each.returncode for each in started):
-        raise error_of(folder, failed[0] if failed else 0)
+    if any(ended.values()):
+        rank = _first(ended)
+        raise error_of(folder, rank, ended[rank])
 
 
-def error_of(folder: Path, rank: int) -> LlmctlError:
-    """The error that a process left; without one, where its output lies."""
+def _first(ended: dict[int, int]) -> int:
+    """Whose end was the cause: one that was killed; the others fail, or abort, as they miss it."""
+    failed = [rank for rank, code in ended.items() if code]
+    return min(failed, key=lambda rank: (ended[rank] > 0 or ended[rank] == -SIGABRT, rank))
+
+
+def error_of(folder: Path, rank: int, code: int) -> LlmctlError:
+    """The error that a process left; without one, how it ended and where its output lies."""
     for path in sorted(folder.glob("error-*.json")):
         told = json.loads(path.read_bytes())
         cls = getattr(errors, told["kind"], LlmctlError)
         found: LlmctlError = cls(told["message"])
         return found
-    if not rank:  # it writes where its parent does
-        return LlmctlError("process 0 of the training ended; its output is above")
     log = folder / f"rank-{rank}.log"
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return LlmctlError(
-        f"process {rank} of the training ended"
-        + (f": {lines[-1][:300]}" if lines else "")
-        + f"; its output is in {log}"
-    )
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    last = text.strip().rpartition("\n")[2][:300]
+    how = f"was ended by {processes.signal_name(-code)}" if code < 0 else "ended"
+    if code == -SIGKILL:
+        how += ", as the system does when memory runs out"
+    elif last:
+        how += f": {last}"
+    # the first one writes where its parent does, but for a traceback
+    where = f"in {log}" if rank or text else "above"
+    return LlmctlError(f"process {rank} of the training {how}; its output is {where}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ def main(folder: Path) -> int:
     except LlmctlError as error:
         told = {"kind": type(error).__name__, "message": str(error)}
         (folder / f"error-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
+        return 1
+    except Exception:  # often because another process is gone, which the parent tells in one line
+        with (folder / f"rank-{rank}.log").open("a", encoding="utf-8") as log:
+            log.write(traceback.format_exc())
         return 1
     finally:
         if torch.distributed.is_initialized():

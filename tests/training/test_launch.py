@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,7 +18,7 @@ from tiny_tokenizer import tiny_llama
 from training_runs import CHAT, PAIRS, killed, log, recipe, run
 
 from llmctl.artifact import Artifact
-from llmctl.errors import InputError
+from llmctl.errors import InputError, LlmctlError
 from llmctl.training import launch
 
 pytestmark = pytest.mark.model
@@ -133,13 +135,62 @@ def test_two_processes_have_the_preferences_of_one(tmp_path: Path) -> None:
 
 
 def test_the_error_of_a_process_is_the_parents(tmp_path: Path) -> None:
-    assert str(launch.error_of(tmp_path, 0)).endswith("its output is above")
-    (tmp_path / "rank-1.log").write_text("a\nSIGSEGV somewhere\n")
-    assert "process 1 of the training ended: SIGSEGV" in str(launch.error_of(tmp_path, 1))
+    assert str(launch.error_of(tmp_path, 0, 1)).endswith("its output is above")
+    (tmp_path / "rank-1.log").write_text("a\nRuntimeError: no\n")
+    assert str(launch.error_of(tmp_path, 1, 1)) == (
+        f"process 1 of the training ended: RuntimeError: no; its output is in {tmp_path}/rank-1.log"
+    )
     told = {"kind": "InputError", "message": "rows.jsonl:3: wrong"}
     (tmp_path / "error-0.json").write_text(json.dumps(told))
-    found = launch.error_of(tmp_path, 0)
+    found = launch.error_of(tmp_path, 0, 1)
     assert isinstance(found, InputError) and str(found) == "rows.jsonl:3: wrong"
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ([None, -9], "process 1 of the training was ended by SIGKILL, as the system does when mem"),
+        ([-15, None], "process 0 of the training was ended by SIGTERM; its output is above"),
+        ([1, -11, 1], "process 1 of the training was ended by SIGSEGV; its output is in .*1.log"),
+        ([-6, -9], "process 1 of the training was ended by SIGKILL"),  # the first missed it
+        ([0, 7], "process 1 of the training ended; its output is in"),
+    ],
+)
+def test_the_process_that_died_is_named_and_the_others_are_ended(
+    tmp_path: Path, ends: list[int | None], said: str
+) -> None:
+    """What each process ends with, None for one that would go on; below 0 it is a signal."""
+    codes = {None: "time.sleep(60)"}
+    started = []
+    for end in ends:
+        code = codes.get(end) or (f"os.kill(os.getpid(), {-end})" if end < 0 else f"exit({end})")
+        started.append(subprocess.Popen([sys.executable, "-c", f"import os, time; {code}"]))
+    for each, end in zip(started, ends, strict=True):
+        if end is not None:
+            each.wait()
+    with pytest.raises(LlmctlError, match=said) as error:
+        launch._wait(started, tmp_path)
+    assert "\n" not in str(error.value) and error.value.exit_code == 1
+    assert all(each.returncode is not None for each in started)
+
+
+def test_a_process_that_misses_another_prints_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """gloo raises in the processes that are left; the parent says in one line who is gone."""
+    from llmctl.training import worker
+
+    def lost(*_: Any) -> None:
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:4711")
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr("llmctl.stages.sft.run", lost)
+    asked = recipe("sft", Path("model"), CHAT).model_dump(mode="json", exclude_unset=True)
+    job = {"recipe": asked, "inputs": {}, "folder": str(tmp_path), "forced": False}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    assert worker.main(tmp_path) == 1
+    assert capfd.readouterr().err == ""
+    assert "Connection closed by peer" in (tmp_path / "rank-0.log").read_text()
 
 
 @pytest.mark.parametrize(
