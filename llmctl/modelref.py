@@ -209,7 +209,11 @@ def cache_key() -> str:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Keep the model libraries' progress bars and warnings from the user."""
+    """Keep the model libraries' progress bars and warnings from the user.
+
+    Also those of an import inside: PEFT brings bitsandbytes, which warns on some processors that it
+    could fetch a kernel from a hub.
+    """
     from transformers.utils import logging as hf_logging
 
     before = hf_logging.get_verbosity()

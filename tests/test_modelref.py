@@ -259,3 +259,28 @@ def test_a_changed_byte_is_read_or_refused(
         one_line(error, str(path))
     else:
         assert isinstance(found, dict)
+
+
+LOADING = """
+import logging, sys
+class Kernels:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bitsandbytes":  # as it does itself on a processor with AVX-512 for bf16
+            said = "Failed to load CPU gemm_4bit_forward from kernels-community"
+            logging.getLogger("bitsandbytes.backends.cpu.ops").warning(said)
+            print("asked for")
+sys.meta_path.insert(0, Kernels())
+from llmctl.rag.embedders.base import Embedder
+with Embedder.of({"kind": "sentence_transformers", "model": sys.argv[1]}).open():
+    pass
+logging.getLogger("bitsandbytes").warning("something is wrong")
+"""
+
+
+@pytest.mark.model
+def test_libraries_are_silent_while_a_model_loads_and_heard_afterwards(tiny_encoder: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    command = [sys.executable, "-c", LOADING, tiny_encoder]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.startswith("asked for")
+    assert done.stderr == "something is wrong\n"

@@ -99,11 +99,11 @@ def opened(ref: str) -> Iterator[Classifier]:
 
 def encoder_of(folder: Path) -> Any:
     """The embedding model of a folder, through sentence-transformers."""
-    from sentence_transformers import SentenceTransformer
-
     from llmctl import modelref
 
     with modelref.silenced():
+        from sentence_transformers import SentenceTransformer
+
         return SentenceTransformer(str(folder), local_files_only=True)
 
 

@@ -20,12 +20,12 @@ class Model:
     """A loaded model with the embedder's settings."""
 
     def __init__(self, embedder: SentenceTransformersEmbedder) -> None:
-        from sentence_transformers import SentenceTransformer
-
         from llmctl import modelref
 
         folder = str(modelref.hf_folder(embedder.model))
         with modelref.silenced():
+            from sentence_transformers import SentenceTransformer
+
             self.model: Any = SentenceTransformer(folder, local_files_only=True)
         if embedder.max_tokens is not None:
             self.model.max_seq_length = embedder.max_tokens

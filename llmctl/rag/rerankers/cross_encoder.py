@@ -23,13 +23,13 @@ class Loaded:
     """A loaded cross-encoder."""
 
     def __init__(self, settings: CrossEncoderReranker) -> None:
-        from sentence_transformers import CrossEncoder
-
         from llmctl import modelref
 
         folder = modelref.hf_folder(settings.model)
         _check_head(folder)
         with modelref.silenced():
+            from sentence_transformers import CrossEncoder
+
             self.model: Any = CrossEncoder(str(folder), local_files_only=True)
         # a model with fewer positions keeps its own limit
         own = self.model.max_seq_length or settings.max_tokens
