@@ -14,7 +14,7 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--soft:#9aa4b5;--line:#333b49;
 --paper:#12161d;--card:#1a2029;--a:#6ea0ff;--b:#f0a060;--c:#5fc99a;--d:#c98be0;--e:#ef7d95}}
 body{font:15px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--paper);
-max-width:980px;margin:2.5rem auto;padding:0 1.2rem}
+max-width:980px;margin:2.5rem auto;padding:0 1.2rem;overflow-wrap:break-word}
 h1{font-size:1.7rem;margin:0 0 1rem}h2{font-size:1.2rem;margin:2.2rem 0 .6rem}
 table{border-collapse:collapse;margin:.6rem 0;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);text-align:left;

@@ -275,10 +275,17 @@ def _named(message: str) -> Loc:
     return tuple(int(p) if p.isdigit() else p for p in found[1].split(".")) if found else ()
 
 
+_COUNTS = {"too_short": ("at least", "min_length"), "too_long": ("at most", "max_length")}
+"""Mistakes about how many items a list has, in words, and where the bound is told."""
+
+
 def _message(each: Any, named: bool) -> str:
     message = each["msg"].removeprefix("Value error, ")
     if each["type"] == "missing":
         return " is missing"
+    if each["type"] in _COUNTS:
+        words, bound = _COUNTS[each["type"]]
+        message = f"{words} {each['ctx'][bound]} needed, found {each['ctx']['actual_length']}"
     given = each.get("input")
     short = isinstance(given, str | int | float | bool)
     if each["type"] in _FORMS or (short and not each["type"].startswith("backend")):

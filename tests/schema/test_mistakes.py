@@ -22,6 +22,7 @@ MISTAKES = {
         "4:1: methods: a list is needed, found a mapping",
     ],
     "stage: dedup\nout: 2026-01-01\ndata: a\n": ["2:1: out: a path is needed, found 2026-01-01"],
+    "stage: dedup\nout: out\ndata: a\nmethods: []\n": ["4:1: methods: at least 1 needed, found 0"],
     "stage: dedup\nout: out\ndata: a\nmethods: [exact, exact]\n": [
         "4:1: methods: each kind may be there once"
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -60,6 +60,15 @@ class Reader(Backend):
         A part that cannot be read is an Unreadable among the documents; raised, it ends the file.
         """
         yield "", self.read(path)
+
+
+def first(documents: Iterable[tuple[str, Parsed | Unreadable]], none: Unreadable) -> Parsed:
+    """The first of a file's documents; raises `none` when there is not one."""
+    for _, each in documents:
+        if isinstance(each, Unreadable):
+            raise each
+        return each
+    raise none
 
 
 def decoded(data: bytes, encoding: str = "utf-8") -> str:

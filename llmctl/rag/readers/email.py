@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from llmctl.rag.fields import LONGEST
-from llmctl.rag.readers.base import Parsed, Reader, Unreadable
+from llmctl.rag.readers.base import Parsed, Reader, Unreadable, first
 from llmctl.rag.readers.html import parse_html
 
 BOXES = (".mbox", ".mbx")
@@ -37,11 +37,7 @@ class EmailReader(Reader):
 
     def read(self, path: Path) -> Parsed:
         """The first message."""
-        for _, each in self.read_all(path):
-            if isinstance(each, Unreadable):
-                raise each
-            return each
-        raise Unreadable("empty", "no message")
+        return first(self.read_all(path), Unreadable("empty", "no message"))
 
     def read_all(self, path: Path) -> Iterator[tuple[str, Parsed | Unreadable]]:
         """Every message; in a mailbox the fragment is its message id, else its number."""

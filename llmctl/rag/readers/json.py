@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from llmctl.rag.fields import LONGEST, Fields
-from llmctl.rag.readers.base import Parsed, Reader, Unreadable, decoded
+from llmctl.rag.readers.base import Parsed, Reader, Unreadable, decoded, first
 
 LINES = (".jsonl", ".ndjson")
 SPACE = re.compile(r"[ \t\n\r]*")
@@ -35,11 +35,7 @@ class JsonReader(Reader):
 
     def read(self, path: Path) -> Parsed:
         """The first document."""
-        for _, each in self.read_all(path):
-            if isinstance(each, Unreadable):
-                raise each
-            return each
-        raise Unreadable("empty", "no rows")
+        return first(self.read_all(path), Unreadable("empty", "no rows"))
 
     def read_all(self, path: Path) -> Iterator[tuple[str, Parsed | Unreadable]]:
         """Every row, its number or id as the fragment."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from llmctl.rag.fields import Fields
-from llmctl.rag.readers.base import Parsed, Reader, Unreadable
+from llmctl.rag.readers.base import Parsed, Reader, Unreadable, first
 
 BATCH = 256
 MAX_RATIO = 1000
@@ -33,11 +33,7 @@ class ParquetReader(Reader):
 
     def read(self, path: Path) -> Parsed:
         """The first document."""
-        for _, each in self.read_all(path):
-            if isinstance(each, Unreadable):
-                raise each
-            return each
-        raise Unreadable("empty", "no rows")
+        return first(self.read_all(path), Unreadable("empty", "no rows"))
 
     def read_all(self, path: Path) -> Iterator[tuple[str, Parsed | Unreadable]]:
         """Every row."""

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from llmctl.rag.fields import Fields, columns, sentence
 from llmctl.rag.packages import package, properties, refuse_doctype
-from llmctl.rag.readers.base import Parsed, Reader, Unreadable
+from llmctl.rag.readers.base import Parsed, Reader, Unreadable, first
 
 BROKEN = (KeyError, ValueError, TypeError, AttributeError, IndexError, SyntaxError, OSError,
           EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # fmt: skip
@@ -36,11 +36,9 @@ class XlsxReader(Reader):
 
     def read(self, path: Path) -> Parsed:
         """The first sheet or row that has text."""
-        for _, each in self.read_all(path):
-            if isinstance(each, Unreadable):
-                raise each
-            return each
-        raise Unreadable("no_text", "no sheet has rows below its first line")
+        return first(
+            self.read_all(path), Unreadable("no_text", "no sheet has rows below its first line")
+        )
 
     def read_all(self, path: Path) -> Iterator[tuple[str, Parsed | Unreadable]]:
         """The sheets or their rows; the fragment is the sheet's name, then the row's."""
