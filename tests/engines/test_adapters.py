@@ -15,7 +15,7 @@ from tiny_tokenizer import tiny_llama
 from llmctl import digest, modelref
 from llmctl.artifact import SCHEMA
 from llmctl.engines.base import Engine
-from llmctl.engines.transformers import TransformersSession
+from llmctl.engines.transformers import TransformersSession, adapter_of
 from llmctl.errors import InputError
 from llmctl.training import attach
 
@@ -132,3 +132,15 @@ def test_an_adapter_of_something_else_is_refused(
     with pytest.raises(InputError, match=said) as error, Engine.of(asked).open():
         pass
     assert "\n" not in str(error.value)
+
+
+def test_an_adapter_of_a_model_of_the_hub_is_used_on_it(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest has the digest of the files that the hub's name stands for."""
+    monkeypatch.setattr(modelref, "_from_hub", lambda _: letters)
+    adapter(letters, "lora", tmp_path / "adapter")
+    inputs = {"model": {"ref": "some/letters", "sha256": digest.of_path(letters)}}
+    manifest = {"schema": SCHEMA, "recipe": {"method": "lora"}, "inputs": inputs}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert adapter_of(tmp_path, "some/letters") == tmp_path / "adapter"
