@@ -24,6 +24,8 @@ def look(data: TrainData, check: Check) -> None:
     for path in (data.train, *mixed):
         format = None if path in mixed else data.format
         begun(path, reading.opened(shards.find(path), format), check)
+        if data.validation is None:
+            shards.held_out_splits(path)  # refuses a split without one of its shards
     if data.validation is not None:
         begun(data.validation, reading.opened(shards.held_out(data.validation), data.format), check)
 

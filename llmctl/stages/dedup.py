@@ -320,9 +320,17 @@ def without(
 
 
 def copy_splits(recipe: DedupRecipe, artifact: Artifact) -> None:
-    """Hand the held-out splits on, unchanged."""
-    for path in splits(recipe, artifact):
-        artifact.path(path.name).write_bytes(path.read_bytes())
+    """Hand the held-out splits on: unchanged, and those of several folders as one file."""
+    folders = [artifact.input(key) for key in recipe.files()]
+    for split in HELD_OUT:
+        found = [files for each in folders if (files := shards.of_split(each, split))]
+        if len(found) == 1:
+            for path in found[0]:
+                artifact.path(path.name).write_bytes(path.read_bytes())
+        elif found:
+            with artifact.path(f"{split}.jsonl").open("wb") as out:
+                for path in chain.from_iterable(found):
+                    out.writelines(line for _, line in lines.raw(path))
 
 
 def measure(artifact: Artifact, verdicts: Verdicts, fixed: int) -> None:

@@ -71,6 +71,17 @@ def test_rows_that_no_run_could_use_are_refused_by_the_plan(
     assert "\n" not in str(error.value)
 
 
+def test_a_shard_of_the_held_out_split_that_is_missing_is_refused_by_the_plan(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "train-0-of-1.jsonl").write_text(json.dumps(CHAT))
+    (tmp_path / "test-1-of-2.jsonl").write_text(json.dumps(CHAT))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"stage: sft\nout: o\nmodel: none/such\ndata: {{train: {tmp_path}}}\n")
+    with pytest.raises(InputError, match="test-0-of-2.jsonl is missing"):
+        plan("sft", recipe, Options())
+
+
 @pytest.mark.parametrize(
     ("stage", "row", "keys"),
     [

@@ -85,6 +85,14 @@ def test_shards_give_the_bytes_of_one_file_and_their_splits_are_held_out(tmp_pat
     assert kept[0] == kept[1] != b""
 
 
+def test_the_held_out_splits_of_several_folders_are_all_handed_on(tmp_path: Path) -> None:
+    for name in "ab":
+        jsonl(tmp_path / name / "train.jsonl", [{"id": name, "text": f"row of {name}"}])
+        jsonl(tmp_path / name / "test.jsonl", [{"id": name, "text": f"held out of {name}"}])
+    deduped(tmp_path / "out", data=[tmp_path / "a", tmp_path / "b"])
+    assert [row["id"] for row in rows_of(tmp_path / "out/test.jsonl")] == ["a", "b"]
+
+
 def test_against_drops_what_occurs_in_other_files(tmp_path: Path) -> None:
     data = jsonl(tmp_path / "new.jsonl", [{"text": LONG}, {"text": "fresh"}])
     old = jsonl(tmp_path / "old.jsonl", [{"text": LONG + " indeed"}, {"text": LONG}])
