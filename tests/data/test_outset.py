@@ -78,7 +78,7 @@ def test_a_shard_of_the_held_out_split_that_is_missing_is_refused_by_the_plan(
     (tmp_path / "test-1-of-2.jsonl").write_text(json.dumps(CHAT))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"stage: sft\nout: o\nmodel: none/such\ndata: {{train: {tmp_path}}}\n")
-    with pytest.raises(InputError, match="test-0-of-2.jsonl is missing"):
+    with pytest.raises(InputError, match=r"test-0-of-2\.jsonl is missing"):
         plan("sft", recipe, Options())
 
 
