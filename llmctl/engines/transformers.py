@@ -65,7 +65,8 @@ class TransformersEngine(Engine):
         session = TransformersSession(model.to(options["device"]).eval(), tokenizer, self.context)
         session.weights = digest.of_path(folder)
         if adapter is not None:
-            session.weights += digest.of_path(adapter)
+            both = {"model": session.weights, "adapter": digest.of_path(adapter)}
+            session.weights = digest.of_listing(both)
         session.name = f"{session.weights}:{options['dtype']}"
         yield session
 

@@ -84,17 +84,19 @@ def test_an_adapter_answers_as_peft_does(letters: Path, tmp_path: Path, kind: st
     pair = ("The pump ", "stands.")
     with Engine.of(asked).open() as plain:
         without = plain.logprobs([pair])
-        names = [plain.name]
+        names, rows = [plain.name], [plain.weights[:16]]
     with Engine.of({**asked, "adapter": str(tmp_path)}).open() as session:
         assert isinstance(session, TransformersSession)
         found = session.chat(QUESTION, max_tokens=8).text, session.logprobs([pair])
         names.append(session.name)
+        rows.append(session.weights[:16])
         encoded = session.tokenizer.apply_chat_template(
             QUESTION, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
         ids = session.tokenizer("".join(pair), return_tensors="pt").input_ids
     assert found[1] != without
     assert len(set(names)) == 2, "the cache of replies must tell them apart"
+    assert len(set(rows)) == 2, "and so must `meta.generator` of a row, which has so many digits"
     new = whole_each_time(wanted, encoded["input_ids"][0].tolist(), 8)
     assert session.tokenizer.decode(new) == found[0]
     if attach.is_soft(wanted):
