@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _state = {"quiet": False, "verbose": False, "no_progress": False}
 PLAIN_EVERY = 10.0
 """Seconds between two progress lines when stderr is not a terminal."""
+STEP = 1 << 12
+"""Rows after which `in_steps` shows progress."""
 NARROWEST = 8
 """Characters below which no column of a table is folded."""
 
@@ -192,6 +194,20 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[..., Non
             yield lambda n=1, note="": bar.update(task, advance=n, note=note)
     else:
         yield _plain_progress(label, total)
+
+
+def in_steps(advance: Callable[[int], object]) -> Callable[[int], None]:
+    """Progress of many rows at a time: to show it for each takes longer than to read a row."""
+    waiting = 0
+
+    def tell(rows: int = 1) -> None:
+        nonlocal waiting
+        waiting += rows
+        if waiting >= STEP:
+            advance(waiting)
+            waiting = 0
+
+    return tell
 
 
 def _plain_progress(label: str, total: int | None) -> Callable[..., None]:

@@ -347,7 +347,8 @@ def mapped(work: Callable[[T], S], items: list[T], threads: int, label: str = ""
         done: Iterable[S] = map(work, items)
         if threads > 1 and len(items) > 1:
             done = stack.enter_context(ThreadPoolExecutor(threads)).map(work, items)
-        advance = stack.enter_context(ui.progress(label, len(items))) if label else None
+        shown = label and len(items) > 1
+        advance = stack.enter_context(ui.progress(label, len(items))) if shown else None
         for each in done:
             found.append(each)
             if advance is not None:

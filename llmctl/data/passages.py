@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llmctl import ui
 from llmctl.data import kernels
 from llmctl.data.kernels import Ids, Shape, Words, allocated
 
@@ -85,28 +86,36 @@ def repeats(windows: Words, count: int) -> tuple[Ids, Ids]:
     """(places, first place of the same passage) of all windows that occur more than once."""
     parts = max(1, -(-count // PART))
     found, firsts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for part in range(parts):
-        places = np.concatenate(
-            [
-                at + np.flatnonzero((piece != 0) & ((piece >> np.uint64(1)) % parts == part))
-                for at in range(0, len(windows), PART)
-                for piece in [np.asarray(windows[at : at + PART])]
-            ]
-            or [np.empty(0, np.int64)]
-        )
-        values = windows[places]
-        order = np.argsort(values, kind="stable")
-        values, places = values[order], places[order]
-        same = np.diff(values) == 0
-        many = (np.append(same, False) | np.append(False, same))[: len(values)]
-        values, places = values[many], places[many]
-        new = np.append(True, np.diff(values) != 0)[: len(values)]
-        head = np.maximum.accumulate(np.where(new, np.arange(len(values)), 0))
-        found.append(places)
-        firsts.append(places[head] if len(head) else places)
+    with ui.progress("repeats", parts) as advance:
+        for part in range(parts):
+            places, first = _repeats(windows, part, parts)
+            found.append(places)
+            firsts.append(first)
+            advance()
     places, first = np.concatenate(found), np.concatenate(firsts)
     order = np.argsort(places)
     return places[order], first[order]
+
+
+def _repeats(windows: Words, part: int, parts: int) -> tuple[Ids, Ids]:
+    """Those of the windows whose hash falls into one part of several."""
+    places = np.concatenate(
+        [
+            at + np.flatnonzero((piece != 0) & ((piece >> np.uint64(1)) % parts == part))
+            for at in range(0, len(windows), PART)
+            for piece in [np.asarray(windows[at : at + PART])]
+        ]
+        or [np.empty(0, np.int64)]
+    )
+    values = windows[places]
+    order = np.argsort(values, kind="stable")
+    values, places = values[order], places[order]
+    same = np.diff(values) == 0
+    many = (np.append(same, False) | np.append(False, same))[: len(values)]
+    values, places = values[many], places[many]
+    new = np.append(True, np.diff(values) != 0)[: len(values)]
+    head = np.maximum.accumulate(np.where(new, np.arange(len(values)), 0))
+    return places, places[head] if len(head) else places
 
 
 def covered(places: Ids, n: int, begin: int, end: int) -> int:

@@ -31,7 +31,7 @@ HELD_OUT = ("validation", "test")
 COLLECTED, REUSED = 10_000, 31 << 20
 """New objects between two searches for garbage, and bytes of freed memory that is used again."""
 AT_ONCE = 1 << 14
-"""Rows whose names are looked up together, and after which progress is shown."""
+"""Dropped rows whose names are looked up together."""
 BASE_MB, PER_BYTE = 120, 4
 """Memory of a run without rows, in MB, and bytes for each byte of rows."""
 
@@ -119,24 +119,10 @@ def counted(
     each: Iterable[Entry | Batch], advance: Callable[[int], object]
 ) -> Iterator[Entry | Batch]:
     """The same rows, told to a progress bar."""
-    tell = in_steps(advance)
+    tell = ui.in_steps(advance)
     for part in each:
         yield part
         tell(len(part.lines) if isinstance(part, Batch) else 1)
-
-
-def in_steps(advance: Callable[[int], object]) -> Callable[[int], None]:
-    """Progress of many rows at a time: showing it for each would take longer than reading it."""
-    waiting = 0
-
-    def tell(rows: int) -> None:
-        nonlocal waiting
-        waiting += rows
-        if waiting >= AT_ONCE:
-            advance(waiting)
-            waiting = 0
-
-    return tell
 
 
 def values(recipe: DedupRecipe, each: dict[str, Any], where: str) -> tuple[str, ...]:
@@ -272,7 +258,7 @@ def copy_kept(
     number, told = 0, []
     progress = ui.progress("copy", len(stays))
     with artifact.path("kept.jsonl").open("wb") as out, progress as advance:
-        tell = in_steps(advance)
+        tell = ui.in_steps(advance)
         for path in files:
             if not cuts and blocks.has_lines(path):
                 for data in blocks.whole_lines(path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from llmctl import ui
 from llmctl.data import kernels, passages
 from llmctl.data.dedupers.base import Cut, Deduper, Found, Rows
 from llmctl.data.kernels import Ids
@@ -47,8 +49,10 @@ class SubstringDeduper(Deduper):
     def find(self, rows: Rows, alive: NDArray[np.bool_]) -> Found:
         """Rows made of other rows' passages, or the passages to cut."""
         ids = np.flatnonzero(alive)
-        texts = (text.encode("utf-8", "surrogatepass") for text in picked(rows.texts, ids))
-        wordings = Wordings.of(texts, kernels.shape(1), rows.file("words"))
+        with ui.progress("words", len(ids)) as advance:
+            tell = ui.in_steps(advance)
+            texts = (_told(text, tell) for text in picked(rows.texts, ids))
+            wordings = Wordings.of(texts, kernels.shape(1), rows.file("words"))
         windows, count = wordings.windows(self.words, rows.file("windows"))
         fixed = int(np.searchsorted(ids, rows.fixed))
         if self.action == "cut":
@@ -70,7 +74,7 @@ class SubstringDeduper(Deduper):
         passage = np.unique(first, return_inverse=True)[1]
         owner = np.full(int(passage.max(initial=-1)) + 1, -1, np.int64)
         bounds = np.searchsorted(places, begin)
-        for i in np.flatnonzero(np.diff(bounds)).tolist():
+        for i in _shown(np.flatnonzero(np.diff(bounds)).tolist()):
             mine = passage[bounds[i] : bounds[i + 1]]
             owners, counts = np.unique(owner[mine], return_counts=True)
             size = int(begin[i + 1] - begin[i])
@@ -136,3 +140,18 @@ class SubstringDeduper(Deduper):
             ]  # fmt: skip
         y = np.flatnonzero(twin >= 0)
         return Found(twin, score, Pairs(twin[y], y, score[y]), score[y], cuts=cuts)
+
+
+def _told(text: str, tell: Callable[[int], None]) -> bytes:
+    """A text as bytes, counted."""
+    tell(1)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _shown(rows: list[int]) -> Iterator[int]:
+    """Rows with progress."""
+    with ui.progress("passages", len(rows)) as advance:
+        tell = ui.in_steps(advance)
+        for row in rows:
+            yield row
+            tell(1)
