@@ -78,16 +78,24 @@ def centres(vectors: Vectors, count: int, seed: int) -> Vectors:
 def settled(vectors: Vectors, centres: Vectors) -> Vectors:
     """The unit centres where the rounds of k-means end, each in the middle of those nearest it."""
     found = centres
-    for _ in range(ROUNDS):
-        near, _ = nearest(vectors, found, 1)
-        total = np.zeros_like(found)
-        np.add.at(total, near[:, 0], vectors)
-        length = np.linalg.norm(total, axis=1, keepdims=True)
-        moved = np.where(length > 0, total / np.maximum(length, 1e-12), found).astype(np.float32)
-        if np.abs(moved - found).max() < 1e-4:
-            break
-        found = moved
+    with ui.progress("centres", ROUNDS) as advance:
+        for _ in range(ROUNDS):
+            moved = _middles(vectors, found)
+            advance()
+            if np.abs(moved - found).max() < 1e-4:
+                break
+            found = moved
     return found
+
+
+def _middles(vectors: Vectors, centres: Vectors) -> Vectors:
+    """The middle of the vectors that are nearest to each centre; the centre itself without any."""
+    near, _ = nearest(vectors, centres, 1)
+    total = np.zeros_like(centres)
+    np.add.at(total, near[:, 0], vectors)
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    middle = np.where(length > 0, total / np.maximum(length, 1e-12), centres)
+    return middle.astype(np.float32)
 
 
 def nearest(vectors: Vectors, others: Vectors, k: int) -> tuple[Ids, Vectors]:
@@ -116,18 +124,20 @@ def leaders(
     """
     twin, score = np.full(len(vectors), -1, np.int64), np.zeros(len(vectors))
     kept: list[list[int]] = [[] for _ in range(int(cells.max(initial=-1)) + 1)]
-    for at in range(0, len(vectors), BLOCK):
-        part = np.arange(at, min(at + BLOCK, len(vectors)))
-        inside = cells[part]
-        for cell in np.unique(inside).tolist():
-            members = part[(inside == cell).any(axis=1)]
-            _against(vectors, members, np.array(kept[cell], np.int64), twin, score, threshold)
-        held = part[part < fixed]
-        twin[held], score[held] = -1, 0.0
-        _among(vectors, part[twin[part] < 0], inside, at, fixed, twin, score, threshold)
-        for i in part[twin[part] < 0].tolist():
-            for cell in set(cells[i].tolist()):
-                kept[cell].append(i)
+    with ui.progress("compare", len(vectors)) as advance:
+        for at in range(0, len(vectors), BLOCK):
+            part = np.arange(at, min(at + BLOCK, len(vectors)))
+            inside = cells[part]
+            for cell in np.unique(inside).tolist():
+                members = part[(inside == cell).any(axis=1)]
+                _against(vectors, members, np.array(kept[cell], np.int64), twin, score, threshold)
+            held = part[part < fixed]
+            twin[held], score[held] = -1, 0.0
+            _among(vectors, part[twin[part] < 0], inside, at, fixed, twin, score, threshold)
+            for i in part[twin[part] < 0].tolist():
+                for cell in set(cells[i].tolist()):
+                    kept[cell].append(i)
+            advance(len(part))
     return twin, score
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from llmctl import ui
 from llmctl.data.dedupers.base import Deduper, Found, Rows
 from llmctl.data.folding import composed, unpunctuated
 from llmctl.data.kernels import GROUP, Ids, Words, cuts, mapped
@@ -59,12 +60,15 @@ class ExactDeduper(Deduper):
         """The first row with a hash is kept."""
         ids = self._alike(rows, np.flatnonzero(alive))
         digests, known = bytearray(), dict[bytes, bytes]()
-        for text in picked(rows.texts, ids):
-            raw = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            if raw not in known:  # most repeats are the same bytes, which are folded once
-                folded = self.folded(text).encode("utf-8", "surrogatepass")
-                known[raw] = blake2b(folded, digest_size=16).digest()
-            digests += known[raw]
+        with ui.progress("exact", len(ids)) as advance:
+            tell = ui.in_steps(advance)
+            for text in picked(rows.texts, ids):
+                raw = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+                if raw not in known:  # most repeats are the same bytes, which are folded once
+                    folded = self.folded(text).encode("utf-8", "surrogatepass")
+                    known[raw] = blake2b(folded, digest_size=16).digest()
+                digests += known[raw]
+                tell(1)
         high, low = np.frombuffer(digests, np.uint64).reshape(-1, 2).T
         order = np.lexsort((ids, low, high))
         new = np.append(True, (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0))[: len(ids)]
