@@ -291,7 +291,7 @@ SHARED: dict[str, Any] = {
     "samples.prompts": (["Who?"], lambda built: built.samples[0].text, "Who?"),
     "samples.max_tokens": (7, lambda built: built.longest_sample),
     "launch.processes": (4, lambda built: built.args.gradient_accumulation_steps, 1),
-    "launch.strategy": ("ddp", lambda built: built.shared, {}),
+    "launch.strategy": ("ddp", lambda built: list(built.shared), ["ddp_find_unused_parameters"]),
     "launch.offload": (True, lambda built: built.shared["fsdp_config"]["cpu_offload"]),
     "tracking": (["comet"], lambda built: built.args.report_to, ["comet_ml"]),
     "use": ("commercial", lambda built: built.licences, ["read whether it allows commercial use"]),
