@@ -49,6 +49,9 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     signed = tuple(signatures(recipe, artifact, entries))
     if len(entries) == fixed:
         raise InputError(f"{files[0]}: has no rows")
+    for kind in kinds:
+        if not any(entries.values[kind]):
+            ui.warn(f"no row has the fields that `{kind}` compares: it drops nothing")
     by_rank = None
     if rank is not None:
         by_rank = np.lexsort((rank[fixed:, 1], rank[fixed:, 0])) + fixed

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DATABASE = "traces.sqlite"
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(recipe: ServeRecipe, artifact: Artifact) -> None:
@@ -28,25 +29,27 @@ def run(recipe: ServeRecipe, artifact: Artifact) -> None:
     `traces.sqlite` of the artifact, across runs.
     """
     artifact.determinism = "none"
-    stop = threading.Event()
-    handlers = {
-        number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     try:
-        _serve(recipe, artifact, stop)
+        _serve(recipe, artifact)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _stopper(stop: threading.Event) -> Any:
+def _stoppable() -> threading.Event:
+    """What a signal sets from now on, instead of ending the command."""
+    stop = threading.Event()
+
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    return handle
+    for number in STOPPING:
+        signal.signal(number, handle)
+    return stop
 
 
-def _serve(recipe: ServeRecipe, artifact: Artifact, stop: threading.Event) -> None:
+def _serve(recipe: ServeRecipe, artifact: Artifact) -> None:
     from llmctl.server.app import create
     from llmctl.server.documents import Documents
     from llmctl.server.traces import Traces
@@ -55,17 +58,20 @@ def _serve(recipe: ServeRecipe, artifact: Artifact, stop: threading.Event) -> No
     listener = listen(recipe.host, recipe.port)
     with ExitStack() as stack:
         stack.callback(listener.close)
-        ui.note("loading the model")
-        session = stack.enter_context(recipe.engine.start())
-        documents = None
+        retriever = None
         if recipe.rag is not None:
             from llmctl.rag.retrieve import opened
 
             retriever = stack.enter_context(opened(recipe.rag.store))
+        ui.note("loading the model")
+        session = stack.enter_context(recipe.engine.start())
+        documents = None
+        if recipe.rag is not None and retriever is not None:
             documents = Documents(retriever, recipe.rag, session)
         traces = Traces(artifact.path(DATABASE), content=recipe.trace_content)
         stack.callback(traces.close)
         before = traces.totals()
+        stop = _stoppable()
         server = _server(create(recipe, session, traces, documents, key), recipe)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

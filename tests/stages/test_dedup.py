@@ -35,6 +35,16 @@ def test_kept_lines_are_copied_byte_for_byte(tmp_path: Path) -> None:
     assert "<html" in (tmp_path / "out/report.html").read_text("utf-8")
 
 
+def test_a_field_that_no_row_has_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = jsonl(tmp_path / "rows.jsonl", [{"text": "a", "url": "x"}, {"text": "b", "url": "x"}])
+    for field, kept, told in (("url", 1, 0), ("uri", 2, 1)):
+        found = deduped(tmp_path / field, data=data, methods=[{"kind": "key", "fields": [field]}])
+        assert found.metrics["kept"] == kept
+        assert capsys.readouterr().err.count("no row has the fields that `key` compares") == told
+
+
 def test_train_rows_of_the_held_out_splits_leave_as_leaks(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     jsonl(

@@ -159,6 +159,43 @@ def test_more_answers_than_slots_are_refused_by_us(echo: tuple[str, Path]) -> No
         client(echo[0]).chat.completions.create(model="m", messages=messages, n=2)
 
 
+SLOW = """
+import sys, time
+from contextlib import contextmanager
+from llmctl.engines.echo import EchoEngine
+@contextmanager
+def start(self):
+    time.sleep(60)
+    yield
+EchoEngine.start = start
+from llmctl.cli import main
+sys.argv = ["llmctl", "serve", sys.argv[1]]
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_can_be_stopped_while_it_loads(tmp_path: Path, number: int) -> None:
+    command = [sys.executable, "-c", SLOW, str(written(tmp_path))]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while process.stderr.readline() != "loading the model\n":
+            assert process.poll() is None
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, "interrupted; run again to continue\n")
+
+
+def test_a_wrong_store_is_told_before_a_model_is_loaded(
+    llmctl: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    done = llmctl("serve", written(tmp_path, rag={"store": str(tmp_path / "rows.jsonl")}))
+    assert done.returncode == 2 and "loading the model" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_is_needed_follows_the_store(tmp_path: Path) -> None:
     """An onnx embedder needs no sentence-transformers, and Qdrant no Chroma."""
     rag = {"store": str(tmp_path / "store")}
