@@ -85,6 +85,10 @@ def create(
             Refused(405, f"{request.url.path} does not answer to {request.method}")
         )
 
+    @app.exception_handler(Exception)
+    async def _our_mistake(_: Request, __: Exception) -> Response:
+        return answer_refused(Refused(500, "the server made a mistake; its log tells where"))
+
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
@@ -208,9 +212,14 @@ async def read_json(request: Request, limit: int) -> Any:
         if len(data) > limit:
             raise Refused(413, f"the body may have {limit} bytes at most")
     try:
-        return json.loads(data)
-    except ValueError:
+        body = json.loads(data)
+        if b"\\u" in data:
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused(400, "the body has half a surrogate pair, which is no text") from None
+    except (ValueError, RecursionError):
         raise Refused(400, "the body is not valid JSON") from None
+    return body
 
 
 def refused_by_engine(status: int, data: bytes) -> Refused:
@@ -312,14 +321,13 @@ def engine_request(body: dict[str, Any]) -> EngineRequest:
         schema = (form.get("json_schema") or {}).get("schema")
     elif form.get("type") not in (None, "text"):
         raise Refused(400, "this engine supports no such response_format", None, "response_format")
-    stop = body.get("stop") or []
     return EngineRequest(
         body["messages"],
         schema,
         body["max_tokens"],
         float(body.get("temperature", 1.0)),
         int(body.get("seed", 0)),
-        [stop] if isinstance(stop, str) else stop,
+        body.get("stop", []),
     )
 
 

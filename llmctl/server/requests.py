@@ -82,11 +82,14 @@ def checked(body: Any, model: str, max_tokens: int, choices: int | None = None) 
         raise Refused(
             400, f"n may be {choices} at most: the engine answers no more at once", None, "n"
         )
+    _check_form(body.get("response_format"))
     messages = body.get("messages")
     if not messages:
         raise Refused(400, "messages must be a non-empty list", None, "messages")
     clean = {key: value for key, value in body.items() if value is not None}
     clean["messages"] = [_message(number, each) for number, each in enumerate(messages)]
+    if "stop" in clean:
+        clean["stop"] = _stops(clean["stop"])
     asked = clean.pop("max_completion_tokens", clean.get("max_tokens", max_tokens))
     clean["max_tokens"] = min(int(asked), max_tokens)
     for key in ("user", "metadata"):
@@ -104,9 +107,27 @@ def _check_number(key: str, value: Any) -> None:
         raise Refused(400, f"{key} must be {what} from {low} to {high}", None, key)
 
 
+def _check_form(form: Any) -> None:
+    if form is None or form.get("type") != "json_schema":
+        return
+    named = form.get("json_schema")
+    if not isinstance(named, dict) or not isinstance(named.get("schema"), dict):
+        name = "response_format.json_schema.schema"
+        raise Refused(400, f"{name} must be an object", None, "response_format")
+
+
+def _stops(stop: str | list[Any]) -> list[str]:
+    """Texts that end an answer; an empty one would end it before it begins."""
+    texts = [stop] if isinstance(stop, str) else stop
+    if not all(isinstance(each, str) for each in texts):
+        raise Refused(400, "stop must be a text or a list of texts", None, "stop")
+    return [each for each in texts if each]
+
+
 def _message(number: int, message: Any) -> dict[str, str]:
     where = f"messages.{number}"
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
+    role = message.get("role") if isinstance(message, dict) else None
+    if not isinstance(role, str) or role not in ROLES:
         raise Refused(400, f"{where}: role must be one of {', '.join(sorted(ROLES))}", None, where)
     content = message.get("content")
     if isinstance(content, list):
@@ -117,5 +138,4 @@ def _message(number: int, message: Any) -> dict[str, str]:
         content = "".join(str(part) for part in parts)
     if not isinstance(content, str):
         raise Refused(400, f"{where}: content must be text", None, where)
-    role = "system" if message["role"] == "developer" else message["role"]
-    return {"role": role, "content": content}
+    return {"role": "system" if role == "developer" else role, "content": content}

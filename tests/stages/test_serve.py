@@ -135,8 +135,18 @@ def requests_of(address: str) -> float:
         ({"model": "m", "messages": [{"role": "user", "content": "?"}], "temperature": 9}, 400,
          "from 0 to 2"),
         ({"model": "m", "messages": [{"role": "user", "content": "x" * 5000}]}, 413, "4096 bytes"),
+        ({"model": "m", "messages": [{"role": ["user"], "content": "?"}]}, 400, "role must be"),
+        ({"model": "m", "messages": [{"role": "user", "content": "?"}], "stop": [1]}, 400,
+         "stop must be"),
+        ({"model": "m", "messages": [{"role": "user", "content": "?"}],
+          "response_format": {"type": "json_schema", "json_schema": {"schema": 7}}}, 400,
+         "json_schema.schema must be an object"),
         ([], 400, "JSON object"),
         (b"{", 400, "not valid JSON"),
+        (b"\xff", 400, "not valid JSON"),
+        (b"[" * 2000 + b"]" * 2000, 400, "not valid JSON"),
+        (b'{"model": "m", "messages": [{"role": "user", "content": "\\ud800"}]}', 400,
+         "half a surrogate pair"),
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_refused_in_openais_form(
