@@ -129,7 +129,8 @@ def waited(built: Built) -> Any:
 
     stop: Any = Stop()
     recipe = built.recipe.model_copy(update={"rag": None})
-    stage._serve(recipe, Artifact(built.folder), stop)
+    with patch.object(stage, "_stoppable", lambda: stop):
+        stage._serve(recipe, Artifact(built.folder))
     return stop.seconds
 
 
