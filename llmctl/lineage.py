@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import artifact as artifacts
-from llmctl import digest, ui
+from llmctl import digest, shards, ui
 from llmctl.errors import InputError, LlmctlError
 from llmctl.runner import differences
 from llmctl.schema.base import leaves
@@ -53,11 +53,13 @@ def _source_state(row: dict[str, Any], *, reread: bool) -> str:
     path = Path(row["path"]) if "path" in row else None
     if path is None:
         return "not on this machine"
-    if not path.exists():
+    files = shards.listed(path) if shards.is_pattern(path) else []
+    if not path.exists() and not files:
         return "missing"
     if "manifest" in row:
         return "made again since"
-    return "intact" if digest.of_path(path, reread=reread) == row["sha256"] else "changed"
+    now = shards.digest_of(files, reread) if files else digest.of_path(path, reread=reread)
+    return "intact" if now == row["sha256"] else "changed"
 
 
 def show(path: Path, as_json: bool) -> None:

@@ -96,9 +96,9 @@ def matched(pattern: Path) -> list[Path]:
 
 
 def listed(pattern: Path) -> list[Path]:
-    """Every file that a pattern matches, whatever it is."""
+    """Every file that a pattern matches, whatever it is, in their order."""
     paths = map(Path, glob.iglob(str(pattern), recursive=True))
-    return [path for path in paths if path.is_file()]
+    return sorted((path for path in paths if path.is_file()), key=_order)
 
 
 def together(files: Iterable[Path], ref: Path, pattern: str = "*") -> list[Path]:
@@ -174,12 +174,14 @@ def part(files: Sequence[Path]) -> str:
     return f"{len(found)} of {count} shards are read, as was asked"
 
 
-def digest_of(files: Sequence[Path]) -> str:
+def digest_of(files: Sequence[Path], reread: bool = False) -> str:
     """The digest of a file, or of the listing of several."""
+    found = [digest.of_file(path, reread=reread) for path in files]
     if len(files) == 1:
-        return digest.of_file(files[0])
-    numbered = enumerate(files)  # two folders may have files of one name
-    return digest.of_listing({f"{n:06d} {path.name}": digest.of_file(path) for n, path in numbered})
+        return found[0]
+    # two folders may have files of one name
+    names = (f"{number:06d} {path.name}" for number, path in enumerate(files))
+    return digest.of_listing(dict(zip(names, found, strict=True)))
 
 
 def name_of(files: Sequence[Path]) -> str:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, Run
 
 from llmctl import shards
 from llmctl.errors import InputError
@@ -97,3 +98,18 @@ def test_a_part_that_is_asked_for_is_named(tmp_path: Path) -> None:
         ("", ""),
     ):
         assert shards.part(shards.find(tmp_path / ref)) == told
+
+
+def test_the_lineage_of_a_pattern_is_that_of_its_files(llmctl: Run, tmp_path: Path) -> None:
+    folder(tmp_path / "rows", "a.jsonl", "b.jsonl")
+    recipe = ROOT / "recipes" / "dedup" / "smoke.yaml"
+    made = ["dedup", recipe, "--set", "data=rows/*.jsonl", "--out", "out", "-q"]
+    assert llmctl(*made, cwd=tmp_path).returncode == 0
+    assert llmctl("lineage", "verify", "out", cwd=tmp_path).returncode == 0
+    assert "up to date" in llmctl(*made[:-1], cwd=tmp_path).stderr
+    folder(tmp_path / "rows", "c.jsonl")
+    for gone, said in ((False, "changed"), (True, "missing")):
+        for each in (tmp_path / "rows").iterdir() if gone else ():
+            each.unlink()
+        done = llmctl("lineage", "verify", "out", cwd=tmp_path)
+        assert done.returncode == 1 and f"rows/*.jsonl is {said}" in done.stderr, done.stderr
