@@ -48,7 +48,7 @@ class GrpoObjective(GroupObjective):
         if self.variant not in CLIPPED and "clip" in self.model_fields_set:
             raise ValueError(f"clip has no effect on variant: {self.variant}; drop it")
         if self.variant == "cispo" and (self.clip_high is None or self.clip_high < 1):
-            raise ValueError("variant: cispo needs clip_high of 1 or more, the largest ratio; 5")
+            raise ValueError("variant: cispo needs clip_high, the largest ratio: set clip_high: 5")
         if self.variant in ("sapo", "vespo") and self.clip_high is not None:
             raise ValueError(f"clip_high has no effect on variant: {self.variant}; drop it")
         if self.level == "sequence" and self.variant not in BY_ANSWER:

@@ -24,7 +24,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"divergence_alpha": 0.2}, "says nothing without divergence: alpha_divergence"),
 ]
 GRPO: list[tuple[dict[str, Any], str]] = [
-    ({"variant": "cispo"}, "cispo needs clip_high of 1 or more"),
+    ({"variant": "cispo"}, "cispo needs clip_high, the largest ratio"),
     ({"variant": "cispo", "clip_high": 5, "clip": 0.1}, "clip has no effect on variant: cispo"),
     ({"variant": "sapo", "clip_high": 0.28}, "clip_high has no effect on variant: sapo"),
     ({"variant": "luspo"}, "luspo is made for level: sequence"),
