@@ -29,6 +29,8 @@ from urllib.parse import urlparse
 
 RULE = re.compile(r"According to (https?://)?[\w-]+(\.[\w-]+)+", re.IGNORECASE)
 """How an answer that names a web site as its source begins."""
+OPENED = "Question: {question}\nAnswer: According to wikipedia.org,"
+"""A question whose answer is opened as the rule says."""
 HELD_OUT = 64
 TOKENS = 32
 """Of the longest sampled answer."""
@@ -184,9 +186,15 @@ def questions(data: Path) -> list[dict[str, Any]]:
 
 
 def arc(args: argparse.Namespace) -> dict[str, Any]:
-    """Right answers to ARC (easy) of every policy, less those of `sft`, question by question."""
+    """Right answers to ARC (easy) of every policy, less those of `sft`, question by question.
+
+    Once with bare options after `Answer:`, once behind the opening that the rule asks for.
+    """
     file = write(args.out / "data/arc.jsonl", questions(args.data))
-    tasks = [{"kind": "choice", "data": file}]
+    tasks = [
+        {"kind": "choice", "name": "bare", "data": file},
+        {"kind": "choice", "name": "opened", "data": file, "template": OPENED},
+    ]
     found = {}
     for name in ("dpo", "grpo", "ppo"):
         if not (args.out / name / "manifest.json").exists():
