@@ -198,6 +198,9 @@ def test_every_answer_is_compared_with_its_own_question() -> None:
     again = {**talk("The pump.", "The valve.", "The valve.", "The valve."), "meta": context}
     before = {**talk("The pump.", "The valve.", "The pump.", "The valve."), "meta": context}
     assert leaving("grounded", fine, later, again, before) == [1, 2]
+    passages = {**fine, "meta": {"context": ["The pump moves.", "The valve is shut."]}}
+    number = {**fine, "meta": {"context": 7}}
+    assert leaving("grounded", passages, number) == [1], "a context need not be one text"
 
 
 def test_a_turn_that_only_calls_a_tool_is_no_answer_in_words() -> None:

@@ -27,7 +27,7 @@ class GroundedFilter(Filter):
             context = row.get("meta", {}).get("context")
             if not context:
                 return None
-            known = set(re.findall(r"\w+", context.casefold()))
+            known = set(re.findall(r"\w+", str(context).casefold()))  # or a list of passages
 
             def fault(before: Turns, answer: str) -> Verdict:
                 if answer.strip() == last_of(before, "user").strip():
