@@ -33,6 +33,8 @@ def prepare(recipe: LoopKeys, artifact: Artifact) -> None:
         "WANDB_DIR": str(place),
         "WANDB_PROJECT": "llmctl",
         "COMET_PROJECT_NAME": "llmctl",
+        "COMET_OFFLINE_DIRECTORY": str(place / "comet"),
+        "COMET_LOGGING_CONSOLE": "ERROR",  # sixty lines that repeat the recipe and the manifest
         "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}",
         "MLFLOW_EXPERIMENT_NAME": "llmctl",
         "TRACKIO_DIR": str(place / "trackio"),

@@ -15,6 +15,7 @@ from training_runs import CHAT, log, recipe, run
 from llmctl import licences, licensing
 from llmctl.artifact import Artifact, Input, content_digest
 from llmctl.errors import InputError
+from llmctl.training import tracking
 
 pytestmark = pytest.mark.model
 
@@ -36,6 +37,21 @@ def test_tensorboard_has_the_losses_and_the_card_is_read_by_the_hub(
         card = ModelCard.load(tmp_path / folder / "README.md")
         assert card.data.library_name == library and "lora" in card.data.tags
         assert "eval_loss_after" in card.text and "states no use" in card.text
+
+
+def test_trackers_are_told_to_write_into_the_artifact_and_to_be_silent(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables: dict[str, str] = {"LLMCTL_OFFLINE": "1", "WANDB_PROJECT": "mine"}
+    monkeypatch.setattr(tracking.os, "environ", variables)
+    tracking.prepare(recipe("sft", tiny_model, CHAT, tracking=["comet"]), Artifact(tmp_path))
+    assert variables["WANDB_PROJECT"] == "mine"  # the user's own word stands
+    assert variables["COMET_START_ONLINE"] == "0" and variables["WANDB_MODE"] == "offline"
+    places = ("TENSORBOARD_LOGGING_DIR", "WANDB_DIR", "COMET_OFFLINE_DIRECTORY", "TRACKIO_DIR")
+    for name in places:
+        assert Path(variables[name]).is_relative_to(tmp_path / "tracking"), name
+    assert str(tmp_path / "tracking/mlflow.db") in variables["MLFLOW_TRACKING_URI"]
+    assert variables["COMET_LOGGING_CONSOLE"] == "ERROR"
 
 
 def test_what_trackers_write_is_no_content_for_later_stages() -> None:
