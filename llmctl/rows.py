@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,8 @@ def placed(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
 def count(path: Path) -> int:
     """How many rows a file has, without reading what they hold where that is possible."""
     if path.suffix == ".parquet":
-        from pyarrow import parquet
-
-        return int(parquet.read_metadata(path).num_rows)
+        with _parquet(path) as file:
+            return int(file.metadata.num_rows)
     if Path(path.name.removesuffix(".gz")).suffix in (".jsonl", ".ndjson"):
         return sum(1 for _ in lines(path))
     return sum(1 for _ in numbered(path))
@@ -105,8 +105,18 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    with _parquet(path) as file:
+        marked = [f.name for f in file.schema_arrow if JSON_MARK.encode() in (f.metadata or {})]
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                yield row if not marked else _unpacked(row, marked)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """An open file; whatever is wrong with it, then or while it is read, is an InputError."""
     try:
-        from pyarrow import ArrowInvalid
+        from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise MissingError(
@@ -114,12 +124,13 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         ) from None
     try:
         with ParquetFile(path) as file:
-            marked = [f.name for f in file.schema_arrow if JSON_MARK.encode() in (f.metadata or {})]
-            for batch in file.iter_batches():
-                for row in batch.to_pylist():
-                    yield row if not marked else _unpacked(row, marked)
-    except ArrowInvalid as error:
-        raise InputError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from None
+            yield file
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's; Arrow tells of damaged pages by one without a number
+        raise InputError(
+            f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _unpacked(row: dict[str, Any], marked: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from llmctl import digest
+from llmctl import digest, ui
 from llmctl.errors import InputError
 from llmctl.rows import FORMATS
 
@@ -143,14 +143,16 @@ def _check(folder: Path, shards: Sequence[re.Match[str]], pattern: str) -> None:
     there = [int(each["number"]) for each in shards]
     if len(there) > min(len(set(there)), count):
         raise InputError(f"{folder}: has shards beside {form[0]} that are there twice; clear it up")
-    first = int(count in there)  # some tools count from 1
     names = (
         f"{form['stem']}{form['joint']}{number:0{len(form['number'])}}-of-{form['count']}"
         f"{form['suffix']}"
-        for number in range(first, first + count)
-        if number not in there
+        for number in range(count + 1)
     )
-    missing = [name for name in names if fnmatch(name, pattern)]
+    absent = {n: name for n, name in enumerate(names) if n not in there and fnmatch(name, pattern)}
+    ends = [absent.pop(number) for number in (0, count) if number in absent]
+    missing = list(absent.values())
+    if ends and not {0, count} & set(there):  # some tools count from 1
+        missing.append(" or ".join(ends))
     if missing:
         more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
         raise InputError(
@@ -172,6 +174,12 @@ def part(files: Sequence[Path]) -> str:
     if len(told) != 1 or len(found) == (count := told.pop()[1]):
         return ""
     return f"{len(found)} of {count} shards are read, as was asked"
+
+
+def tell_part(files: Sequence[Path]) -> None:
+    """Warn of files that are a part of a set."""
+    if said := part(files):
+        ui.warn(f"{name_of(files)}: {said}")
 
 
 def digest_of(files: Sequence[Path], reread: bool = False) -> str:

@@ -171,7 +171,7 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
         r"half.jsonl:1: has half a surrogate pair",
     ),
     "text named .gz": (given(DEDUP, "data=plain.jsonl.gz"), "not a whole gzip file"),
-    "text named .parquet": (given(DEDUP, "data=rows.parquet"), "not a Parquet file"),
+    "text named .parquet": (given(DEDUP, "data=rows.parquet"), "not a whole Parquet file"),
     "other rows": (given(DEDUP, "data=rows.csv"), "rows.csv: has no rows"),
     "rows of no format": (given(DEDUP, "data=model.gguf"), "rows are read from"),
     "text named .gguf": (given(SFT, "model=model.gguf"), "is not a GGUF file"),
@@ -181,6 +181,10 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "extends a list": (["dedup", "extends-list.yaml"], r"list.yaml:1: is a list"),
     "extends latin": (["dedup", "extends-latin.yaml"], r"latin.yaml:4: not UTF-8 text"),
     "deep recipe": (["dedup", "deep.yaml"], r"deep.yaml: is nested too deeply"),
+    "a pattern without quotes": (
+        ["dedup", "good.yaml", "--set", "data=*.jsonl"],
+        "not valid YAML: what begins with \\* needs quotes, or ./ before it",
+    ),
     "value that is no YAML": (["dedup", "good.yaml", "--set", "text=[a"], "not valid YAML"),
     "page in a file": (
         ["explore", "rows.jsonl", "--out", "rows.jsonl/x.html", "-q"],

@@ -68,8 +68,14 @@ def test_a_pattern_is_all_files_that_match_in_their_order(tmp_path: Path) -> Non
     ("names", "ref", "said"),
     [
         (three("train")[::2], "", "train-00001-of-00003.jsonl is missing, 2 of 3 shards are there"),
-        (three("train")[1:2], "", "train-00000-of-00003.jsonl and 1 more are missing, 1 of 3"),
-        (three("train")[1:], "train-*", "train-00000-of-00003.jsonl is missing, 2 of 3"),
+        (three("train")[1:2], "", "train-00002-of-00003.jsonl and 1 more are missing, 1 of 3"),
+        # from 0 without the first, or from 1 without the last: nothing tells which
+        (
+            three("train")[1:],
+            "train-*",
+            "train-00000-of-00003.jsonl or train-00003-of-00003.jsonl is missing, 2 of 3",
+        ),
+        (["train-1-of-3.csv", "train-3-of-3.csv"], "", "train-2-of-3.csv is missing, 2 of 3"),
         ([*three("train"), "train-00000-of-00001.jsonl"], "", "are of two sets"),
         ([*three("train"), *three("train", "parquet")], "", "are of two sets"),
         ([*three("train"), "train-00002-of-00003-abc.jsonl"], "", "are there twice"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from llmctl.alignment.base import Objective
+from llmctl.records import check_pair
 from llmctl.schema.losses import DIRECT_KEYS
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class RewardObjective(Objective):
         description="Weight of the squared sum of the two rewards, which keeps them around zero "
         "(Eisenstein et al. 2023, eq. 2); 0.01 is usual.",
     )
+
+    def check(self, recipe: DpoRecipe, row: dict[str, Any], where: str) -> None:
+        """A pair."""
+        check_pair(row, where)
 
     def align(self, recipe: DpoRecipe, artifact: Artifact) -> None:
         """Train through TRL; measured by the accuracy on held-out pairs."""

@@ -137,8 +137,7 @@ def _read(group: list[Path], format: Format | None, told: Gathered) -> Iterator[
     name = shards.name_of(group)
     told.formats[name] = heard.dump()
     ui.note(f"{name}: {heard}")
-    if part := shards.part(group):
-        ui.warn(f"{name}: {part}")
+    shards.tell_part(group)
 
 
 def placed(row: dict[str, Any], name: str, line: int, nth: int = 1) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def parse_yaml(text: str, name: str) -> Layer:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        problem = error.problem or error.context
+        problem = _problem(error)
         if problem == "but found another document":
             problem = "a recipe is one document; take the `---` away"
         raise RecipeError(f"{where}: not valid YAML: {problem}") from None
@@ -213,13 +213,20 @@ def _take(loc: Loc, places: dict[Loc, Place], above: Mapping[Loc, Place]) -> Non
             places[each] = place
 
 
+def _problem(error: yaml.YAMLError) -> str:
+    if getattr(error, "context", None) == "while scanning an alias":
+        return "what begins with * needs quotes, or ./ before it"
+    told = (getattr(error, name, None) for name in ("problem", "context"))
+    return next(filter(None, told), "cannot be parsed")
+
+
 def assigned(base: Layer, dotted: str, text: str, where: str) -> Layer:
     """`base` with one `KEY=VALUE` on top; list items are named by their number."""
     place = Place(where)
     try:
         value = yaml.load(text, Loader=_Loader) if text.strip() else None
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "cannot be parsed"
+        problem = _problem(error)
         raise RecipeError(f"{where}: the value of {dotted} is not valid YAML: {problem}") from None
     path = dotted.split(".")
     if not all(path):

@@ -87,8 +87,7 @@ def rows_at(path: Path) -> list[Path]:
     if texts and not shards.of_split(path, "train"):  # a data set of the Hub has a card, a text
         return [path]
     found = shards.find(path)
-    if part := shards.part(found):
-        ui.warn(f"{shards.name_of(found)}: {part}")
+    shards.tell_part(found)
     return found
 
 

@@ -109,6 +109,7 @@ def held_out_files(data: TrainData) -> list[Path]:
 
 def read(files: list[Path], task: ClassifierTask, artifact: Artifact) -> list[Labelled]:
     """The labelled rows of a set; those without a label are counted and left out."""
+    shards.tell_part(files)
     found = []
     for where, row in row_files.placed(files):
         task.check(row, where)

@@ -15,6 +15,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from llmctl import rows as files
+from llmctl.data.formats.base import text as words
 from llmctl.errors import InputError
 from llmctl.records import check_example, learnt, row_id
 
@@ -98,7 +99,7 @@ def tokens_of(
     `train: false` is context.
     """
     if "text" in row and "messages" not in row:
-        text = _first(tokenizer) + str(row["text"]) + str(tokenizer.eos_token)
+        text = _first(tokenizer) + words(row, "text", where) + str(tokenizer.eos_token)
         learnt, stops, seam = [(0, len(text))], {len(text)}, 0
     else:
         text, learnt, stops, seam = _conversation(tokenizer, row, where, loss_on)

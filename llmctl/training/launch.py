@@ -71,7 +71,7 @@ def run(recipe: TrainingRecipe, artifact: Artifact) -> None:
     checkpoints.newest(artifact.scratch / "checkpoints")  # removes what is broken, once
     folder = artifact.scratch / FOLDER
     folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.json"):
+    for old in (*folder.glob("*.json"), *folder.glob("*.log")):
         old.unlink()
     given = {key: {"path": str(i.path), **i.row()} for key, i in artifact.inputs.items()}
     # only what was set: validators tell a value that was given from a default
@@ -113,7 +113,7 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, INSIDE: 1,
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
         }  # fmt: skip
-        with (folder / f"rank-{rank}.log").open("wb") as log:
+        with (folder / f"rank-{rank}.log").open("ab") as log:  # as worker.py does
             started.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "llmctl.training.worker", str(folder)],

@@ -98,6 +98,7 @@ def files(ref: Path, name: str) -> list[Path]:
 
 
 def _pairs(files: list[Path], queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
+    shards.tell_part(files)
     found: dict[tuple[str, str], Pair] = {}
     for where, row in row_files.placed(files):
         made = list(of_row(row, queries, seed, where))
@@ -123,7 +124,7 @@ def of_row(row: dict[str, Any], queries: Sequence[str], seed: int, where: str) -
         raise InputError(f"{where}: is neither a pair (query, positive) nor a chunk (text)")
     key = str(row.get("id") or row_id(row["text"]))
     document = str(row.get("document_id") or key)
-    meta = row.get("meta") or {}
+    meta = row["meta"] if isinstance(row.get("meta"), dict) else {}
     text = row["text"].strip()
     title = str(meta.get("title") or "").strip()
     whole = text if text.startswith(title) else f"{title}\n{text}"
@@ -140,8 +141,8 @@ def _title(text: str, meta: dict[str, Any], random: Random) -> Iterator[tuple[st
 
 
 def _heading(text: str, meta: dict[str, Any], random: Random) -> Iterator[tuple[str, str]]:
-    headings = meta.get("headings") or []
-    last = str(headings[-1]).strip() if headings else ""
+    headings = meta.get("headings")
+    last = str(headings[-1]).strip() if headings and isinstance(headings, list) else ""
     if last:
         yield last, text.removeprefix(last).strip()
 

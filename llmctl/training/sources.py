@@ -89,10 +89,9 @@ def streams(
     """(rows to learn from, rows to measure with); what leaves is named and counted."""
     reader = Reader(data, artifact)
     found = [_found(path) for path in (data.train, *(each.path for each in data.mix))]
-    for files in found:
-        if part := shards.part(files):
-            ui.warn(f"{shards.name_of(files)}: {part}")
     held_out = _held_out(data)
+    for files in (*found, *(held_out or ())):
+        shards.tell_part(files)
     if held_out is None:
         parts, held = _held_back(reader, found, data, seed)
     else:

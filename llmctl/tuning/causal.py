@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llmctl.data.formats.base import text
 from llmctl.records import check_example
 from llmctl.tuning.base import Task
 
@@ -17,7 +18,9 @@ class CausalTask(Task):
 
     def check(self, row: dict[str, Any], where: str) -> None:
         """A conversation, or a text."""
-        if "text" not in row or "messages" in row:
+        if "text" in row and "messages" not in row:
+            text(row, "text", where)
+        else:
             check_example(row, where)
 
     def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:

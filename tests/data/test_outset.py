@@ -45,6 +45,10 @@ REFUSED: dict[str, tuple[str, list[Any], dict[str, str], str]] = {
     "conversations": ("dpo", [CHAT], {}, "rows.jsonl:1: a pair has `prompt`, `chosen`"),
     "conversations of others": ("dpo", [ALPACA], {}, "rows.jsonl:1: a pair has `prompt`"),
     "labels": ("dpo", [LABELLED], {}, "rows.jsonl:1: .* needs pairs; write loss: kto"),
+    "labels for rewards": (
+        "dpo", [LABELLED], {"objective": "reward"}, "rows.jsonl:1: a pair has .*; found prompt",
+    ),
+    "a number for a text": ("sft", [{"text": 5}], {}, "rows.jsonl:1: `text` is a number, text is"),
     "no label": (
         "dpo", [{**LABELLED, "label": 1}], {"loss": "kto", "batch_size": "2"}, "true or false",
     ),
@@ -78,7 +82,7 @@ def test_a_shard_of_the_held_out_split_that_is_missing_is_refused_by_the_plan(
     (tmp_path / "test-1-of-2.jsonl").write_text(json.dumps(CHAT))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"stage: sft\nout: o\nmodel: none/such\ndata: {{train: {tmp_path}}}\n")
-    with pytest.raises(InputError, match=r"test-0-of-2\.jsonl is missing"):
+    with pytest.raises(InputError, match=r"test-0-of-2\.jsonl or test-2-of-2\.jsonl is missing"):
         plan("sft", recipe, Options())
 
 
@@ -89,6 +93,7 @@ def test_a_shard_of_the_held_out_split_that_is_missing_is_refused_by_the_plan(
         ("sft", {"text": "a"}, {}),
         ("sft", ALPACA, {}),
         ("sft", {"text": "a", "document_id": "d"}, {"task": "reranker"}),
+        ("sft", {"text": "a", "meta": "by hand"}, {"task": "reranker"}),
         ("sft", {"query": "a", "positive": "b"}, {"task": "embedding"}),
         ("sft", {**CHAT, "label": 1}, {"task": "classifier"}),
         ("dpo", PAIR, {}),

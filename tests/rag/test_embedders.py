@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import pytest
 
 np = pytest.importorskip("numpy")
@@ -39,6 +42,29 @@ def test_keys_of_onnx() -> None:
     with Embedder.of({"kind": "onnx", "precision": "int8"}).open() as fast:
         near = fast.texts(TEXTS[:1])[0] @ in_fp32(TEXTS[0])
         assert 0.8 < near < 0.99999
+
+
+def test_onnx_keeps_the_vectors_of_a_batch_alone() -> None:
+    """Its hidden states are hundreds of times as large, and a thousand texts wait together."""
+    hidden = []
+
+    class Session:
+        def __init__(self, session: Any) -> None:
+            self.session = session
+
+        def run(self, *given: Any) -> Any:
+            made = self.session.run(*given)
+            hidden.append(weakref.ref(made[0]))
+            return made
+
+    for pooling in ("cls", "mean"):
+        with Embedder.of({"kind": "onnx", "batch_tokens": 1}).open() as live:
+            live.pooling, live._session = pooling, Session(live._session)
+            vectors = live.begun(TEXTS)
+            live._pool.shutdown()  # waits until all are made
+            assert not any(each() is not None for each in hidden)
+            assert vectors().shape == (6, 384)
+    assert len(hidden) == 2 * len(TEXTS)
 
 
 def in_fp32(text: str) -> np.ndarray:

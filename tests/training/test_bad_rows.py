@@ -38,6 +38,7 @@ def written(path: Path, *rows: Any) -> Path:
         ([CHATTED, {"prompt": "a", "chosen": "b"}], r"rows.jsonl:2"),
         ([CHATTED, {"messages": "not a list"}], r"rows.jsonl:2"),
         ([CHATTED, {"other": 1}], r"rows.jsonl:2"),
+        ([{"text": "a"}, {"text": None}], r"rows.jsonl:2: `text` is null, text is needed"),
     ],
 )
 def test_rows_that_cannot_be_learnt_from_are_one_line(

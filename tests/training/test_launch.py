@@ -193,6 +193,19 @@ def test_a_process_that_misses_another_prints_no_traceback(
     assert "Connection closed by peer" in (tmp_path / "rank-0.log").read_text()
 
 
+def test_what_a_process_still_says_leaves_its_traceback_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its output and the traceback that it adds to the log itself go to one file."""
+    process = tmp_path / "process"
+    process.write_text("#!/bin/sh\necho one\necho two >> $3/rank-$RANK.log\necho three\n")
+    process.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(process))
+    for each in launch._start(tmp_path, 2):
+        assert each.wait() == 0
+    assert (tmp_path / "rank-1.log").read_text() == "one\ntwo\nthree\n"
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [

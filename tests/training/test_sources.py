@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("trl")
 from tiny_tokenizer import tiny_tokenizer
 
+from llmctl import rows
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
 from llmctl.schema.parts import TrainData
@@ -85,6 +86,24 @@ def test_parquet_is_read_like_jsonl(tmp_path: Path) -> None:
         train, held = sources.streams(TrainData(train=path), 3, Artifact(tmp_path))
         found.append(([row for _, row in train], [row for _, row in held]))
     assert found[0] == found[1] and len(found[0][1]) == 10
+
+
+@pytest.mark.parametrize("damaged", [slice(20, 60), slice(-60, -8)])
+def test_parquet_that_was_damaged_is_one_line(tmp_path: Path, damaged: slice) -> None:
+    """In a page of values, and in the footer, which tells how many rows there are."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist([{"text": f"a {i}"} for i in range(500)]), file)
+    content = bytearray(file.read_bytes())
+    content[damaged] = b"\xff" * len(content[damaged])
+    file.write_bytes(content)
+    readers = [lambda: list(rows.read(file))] + [lambda: rows.count(file)] * (damaged.start < 0)
+    for read in readers:
+        with pytest.raises(InputError, match=r"a.parquet: not a whole Parquet file: \w") as error:
+            read()
+        assert "\n" not in str(error.value)
 
 
 def test_shards_are_read_as_one_file_and_the_test_split_is_held_out(

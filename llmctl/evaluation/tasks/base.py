@@ -96,8 +96,9 @@ class Task(Backend):
 
 def rows_of(path: Path, split: str = "test") -> list[Item]:
     """The rows of a file, or of a split of an artifact folder, as items."""
-    found = []
-    for where, row in rows.placed(shards.find(path, split)):
+    files, found = shards.find(path, split), []
+    shards.tell_part(files)
+    for where, row in rows.placed(files):
         identity = str(row.get("id") or row_id(rows.dumps(row)))
         source = row.get("source")
         cluster = source.get("document") or source.get("uri") if isinstance(source, dict) else None

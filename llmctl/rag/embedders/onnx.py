@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -93,7 +92,7 @@ class Model:
 
         def pooled(hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:
             if self.pooling == "cls":
-                vectors = hidden[:, 0]
+                vectors = hidden[:, 0].copy()  # a view would keep all of a group's hidden states
             else:
                 weights = mask[:, :, None].astype(np.float32)  # (batch, time, 1)
                 vectors = (hidden * weights).sum(1) / weights.sum(1)
@@ -217,7 +216,7 @@ def exported(folder: Path, precision: str) -> Path:
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be exporting the same model
         if not file.is_file():
-            partial = file.with_suffix(f".{os.getpid()}.partial")
+            partial = file.with_suffix(".partial")  # a killed export's is written over
             if precision == "int8":
                 _quantize(exported(folder, "fp32"), partial)
             else:
