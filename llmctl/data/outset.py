@@ -43,4 +43,4 @@ def begun(
     except MissingError:  # `plan` without what reads these files; a run asks for it first
         return
     if not where:
-        raise InputError(f"{name}: has no rows; nothing is left to learn from")
+        raise InputError(f"{name}: has no rows")

@@ -103,7 +103,7 @@ def split(
 def held_out_files(data: TrainData) -> list[Path]:
     """The files of `validation`, or the test or validation split beside the training rows."""
     if data.validation is not None:
-        return shards.find(data.validation, "test")
+        return shards.held_out(data.validation)
     return shards.held_out_splits(data.train)
 
 

@@ -46,7 +46,7 @@ class Pair:
 
 def read(data: TrainData, queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:
     """The pairs of `data.train`; what gives none is counted."""
-    return _pairs(files(data.train, "train"), queries, seed, artifact)
+    return _pairs(files(data.train), queries, seed, artifact)
 
 
 def split(
@@ -58,7 +58,7 @@ def split(
     """
     train = read(data, queries, seed, artifact)
     if data.validation is not None:
-        held = _pairs(files(data.validation, "test"), queries, seed, artifact)
+        held = _pairs(files(data.validation, held_out=True), queries, seed, artifact)
         seen = {each.document for each in held}
         known = len(train)
         train = [each for each in train if each.document not in seen]
@@ -91,10 +91,12 @@ def one_each(pairs: Iterable[Pair]) -> list[Pair]:
     return list(found.values())
 
 
-def files(ref: Path, name: str) -> list[Path]:
-    """The chunks of an ingest artifact, or the files of a split."""
+def files(ref: Path, *, held_out: bool = False) -> list[Path]:
+    """The chunks of an ingest artifact, or the files of the train split, or of what is held out."""
     chunks = ref / "chunks.jsonl"
-    return [chunks] if chunks.is_file() else shards.find(ref, name)
+    if chunks.is_file():
+        return [chunks]
+    return shards.held_out(ref) if held_out else shards.find(ref)
 
 
 def _pairs(files: list[Path], queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:

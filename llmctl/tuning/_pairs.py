@@ -55,7 +55,9 @@ class PairTask(Task):
         """Rows are in our own form, or chunks of an ingest artifact."""
         from llmctl.training import pairs
 
-        outset.begun(data.train, rows.placed(pairs.files(data.train, "train")), self.check)
+        outset.begun(data.train, rows.placed(pairs.files(data.train)), self.check)
+        if (apart := data.validation) is not None:
+            outset.begun(apart, rows.placed(pairs.files(apart, held_out=True)), self.check)
 
     def check(self, row: dict[str, Any], where: str) -> None:
         """A pair of query and text, or a chunk, of which pairs are made."""

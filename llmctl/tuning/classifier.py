@@ -54,6 +54,8 @@ class ClassifierTask(Task):
     def look(self, data: TrainData) -> None:
         """Rows are in our own form."""
         outset.begun(data.train, rows.placed(shards.find(data.train)), self.check)
+        if (apart := data.validation) is not None:
+            outset.begun(apart, rows.placed(shards.held_out(apart)), self.check)
 
     def check(self, row: dict[str, Any], where: str) -> None:
         """A text, a conversation or a pair; it may have no label."""

@@ -17,6 +17,8 @@ CHAT = {"messages": TURNS}
 PAIR = {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": TURNS[1:]}
 LABELLED = {"prompt": TURNS[:1], "completion": TURNS[1:], "label": True}
 ALPACA = {"instruction": "Why?", "output": "So."}
+QUERY = {"query": "a", "positive": "b"}
+EMPTY = "validation: empty.jsonl"
 GRPO = "{kind: grpo, generations: 4, rewards: [{kind: length, most: 9}]}"
 
 
@@ -33,8 +35,8 @@ def planned(folder: Path, stage: str, rows: Sequence[Any], **keys: str) -> None:
 
 
 REFUSED: dict[str, tuple[str, list[Any], dict[str, str], str]] = {
-    "nothing": ("sft", [], {}, "rows.jsonl: has no rows; nothing is left to learn from"),
-    "blank lines": ("dpo", ["", " "], {}, "rows.jsonl: has no rows; nothing is left"),
+    "nothing": ("sft", [], {}, "rows.jsonl: has no rows$"),
+    "blank lines": ("dpo", ["", " "], {}, "rows.jsonl: has no rows$"),
     "no row": ("sft", ["[1]"], {}, "rows.jsonl:1: is a list, a row is an object"),
     "no JSON": ("dpo", ["{"], {}, "rows.jsonl:1: not valid JSON"),
     "no format": ("sft", [{"other": 1}], {}, "rows.jsonl:1: no known format has the keys"),
@@ -57,6 +59,13 @@ REFUSED: dict[str, tuple[str, list[Any], dict[str, str], str]] = {
     "no text": ("sft", [{"x": 1}], {"task": "classifier"}, "rows.jsonl:1: needs `text` or"),
     "no held-out file": ("sft", [CHAT], {"data": "validation: none.jsonl"}, "none.jsonl is not"),
     "no held-out split": ("sft", [CHAT], {"data": "validation: ."}, "neither a test nor a valid"),
+    "no held-out rows": ("sft", [CHAT], {"data": EMPTY}, "empty.jsonl: has no rows$"),
+    "no held-out pairs": (
+        "sft", [QUERY], {"task": "embedding", "data": EMPTY}, "empty.jsonl: has no rows$",
+    ),
+    "no held-out labels": (
+        "sft", [{"text": "a"}], {"task": "classifier", "data": EMPTY}, "empty.jsonl: has no rows$",
+    ),
     "no rows to mix in": (
         "sft", [CHAT], {"data": "mix: [{path: /dev/null}]"}, "/dev/null: is a pipe or a device",
     ),
@@ -69,6 +78,7 @@ def test_rows_that_no_run_could_use_are_refused_by_the_plan(
 ) -> None:
     stage, rows, keys, said = REFUSED[name]
     (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "empty.jsonl").touch()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(InputError, match=said) as error:
         planned(tmp_path, stage, rows, **keys)
@@ -94,7 +104,7 @@ def test_a_shard_of_the_held_out_split_that_is_missing_is_refused_by_the_plan(
         ("sft", ALPACA, {}),
         ("sft", {"text": "a", "document_id": "d"}, {"task": "reranker"}),
         ("sft", {"text": "a", "meta": "by hand"}, {"task": "reranker"}),
-        ("sft", {"query": "a", "positive": "b"}, {"task": "embedding"}),
+        ("sft", QUERY, {"task": "embedding"}),
         ("sft", {**CHAT, "label": 1}, {"task": "classifier"}),
         ("dpo", PAIR, {}),
         ("dpo", PAIR, {"objective": "reward"}),
@@ -107,3 +117,16 @@ def test_rows_of_every_form_that_is_learnt_from_pass(
     tmp_path: Path, stage: str, row: Any, keys: dict[str, str]
 ) -> None:
     planned(tmp_path, stage, [row], **keys)
+
+
+@pytest.mark.parametrize(("task", "row"), [("embedding", QUERY), ("classifier", {"text": "a"})])
+def test_held_out_rows_may_be_the_validation_split_of_a_folder(
+    tmp_path: Path, task: str, row: Any
+) -> None:
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart" / "validation.jsonl").write_text(json.dumps({"other": 1}))
+    held_out = {"task": task, "data": f"validation: {tmp_path / 'apart'}"}
+    with pytest.raises(InputError, match=r"apart/validation\.jsonl:1: "):
+        planned(tmp_path, "sft", [row], **held_out)
+    (tmp_path / "apart" / "validation.jsonl").write_text(json.dumps(row))
+    planned(tmp_path, "sft", [row], **held_out)
