@@ -250,7 +250,7 @@ def test_a_killed_run_measures_no_item_twice(session: Any, tmp_path: Path) -> No
         ({"tasks": [CHAT], "gate": [{"metric": "loss.loss"}]}, "give min, max, better"),
         ({"tasks": [CHAT], "gate": [{"metric": "loss.loss", "better": True}]}, "give `baseline`"),
         ({"tasks": [{"kind": "los", "data": "x"}]}, "did you mean 'loss'"),
-        ({"tasks": []}, "at least 1 item"),
+        ({"tasks": []}, "at least 1 needed, found 0"),
         ({"tasks": [CHAT | {"data": "nowhere.jsonl"}]}, "nowhere.jsonl is not there"),
     ],
 )

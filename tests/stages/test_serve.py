@@ -187,7 +187,13 @@ main()
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_can_be_stopped_while_it_loads(tmp_path: Path, number: int) -> None:
     command = [sys.executable, "-c", SLOW, str(written(tmp_path))]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a job in the background of a shell ignores Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stderr is not None
         while process.stderr.readline() != "loading the model\n":
             assert process.poll() is None
