@@ -258,6 +258,11 @@ def check_example(row: Mapping[str, Any], where: str) -> None:
     _check_messages(row["messages"], where, "messages")
 
 
+def check_prompt(row: Mapping[str, Any], where: str) -> None:
+    """Refuse what has no prompt; `where` is file:line."""
+    _check_messages(row.get("prompt"), where, "prompt")
+
+
 def check_pair(row: Mapping[str, Any], where: str) -> None:
     """Refuse what is not a Pair; `where` is file:line."""
     for key in ("prompt", "chosen", "rejected"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from llmctl.alignment.base import Objective
-from llmctl.errors import InputError
+from llmctl.records import check_prompt
 from llmctl.rewards.base import Reward
 from llmctl.schema.losses import DIRECT_KEYS
 
@@ -45,8 +45,7 @@ class OnlineObjective(Objective):
 
     def check(self, recipe: DpoRecipe, row: dict[str, Any], where: str) -> None:
         """A prompt, alone or in a row of another form."""
-        if not isinstance(row.get("prompt", row.get("messages")), list):
-            raise InputError(f"{where}: `prompt` must be a non-empty list of messages")
+        check_prompt({"prompt": row.get("messages"), **row}, where)
 
     def inputs(self) -> dict[str, Path | str]:
         """The models of the rewards."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from llmctl.errors import InputError
-from llmctl.records import Message, check_labelled, check_pair, flat
+from llmctl.records import Message, check_labelled, check_pair, check_prompt, flat
 from llmctl.training.sources import Rows
 
 FEWEST_WORDS = 3
@@ -131,11 +131,10 @@ def labelled_faults(row: dict[str, Any]) -> Iterator[str]:
 
 def prompt_faults(row: dict[str, Any]) -> Iterator[str]:
     """What makes a prompt without an answer meaningless, each as a sentence."""
-    prompt = row["prompt"]
-    if not isinstance(prompt, list) or not prompt:
-        yield "`prompt` must be a non-empty list of messages"
-        return
-    yield from _prompt_faults(prompt)
+    if wrong := _shape(check_prompt, row):
+        yield wrong
+    else:
+        yield from _prompt_faults(row["prompt"])
 
 
 def check_classes(rows: Rows) -> None:

@@ -114,9 +114,12 @@ def _pairs(files: list[Path], queries: Sequence[str], seed: int, artifact: Artif
 def of_row(row: dict[str, Any], queries: Sequence[str], seed: int, where: str) -> Iterator[Pair]:
     if "query" in row and "positive" in row:
         negatives = row.get("negatives") or []
-        texts = [row["query"], row["positive"], *negatives]
-        if not all(isinstance(each, str) and each.strip() for each in texts):
-            raise InputError(f"{where}: query, positive and negatives have to be texts")
+        texts = [row["query"], row["positive"], *(negatives if isinstance(negatives, list) else ())]
+        fit = all(isinstance(each, str) and each.strip() for each in texts)
+        if not fit or not isinstance(negatives, list):
+            raise InputError(
+                f"{where}: `query` and `positive` have to be texts, and `negatives` a list of texts"
+            )
         group = row_id(row["positive"])
         document = str(row.get("document_id") or group)
         positive = row["positive"]

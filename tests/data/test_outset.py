@@ -55,6 +55,16 @@ REFUSED: dict[str, tuple[str, list[Any], dict[str, str], str]] = {
         "dpo", [{**LABELLED, "label": 1}], {"loss": "kto", "batch_size": "2"}, "true or false",
     ),
     "no prompt": ("dpo", [{"text": "a"}], {"objective": GRPO}, "rows.jsonl:1: `prompt` must be a"),
+    "an empty prompt": ("dpo", [{"prompt": []}], {"objective": GRPO}, "a non-empty list of mess"),
+    "a prompt of texts": (
+        "dpo", [{"prompt": ["Why?"]}], {"objective": GRPO}, "prompt.0 needs `role` and `content`",
+    ),
+    "negatives in a text": (
+        "sft", [{**QUERY, "negatives": "c"}], {"task": "embedding"}, "`negatives` a list of texts",
+    ),
+    "a number of negatives": (
+        "sft", [{**QUERY, "negatives": 5}], {"task": "reranker"}, "`negatives` a list of texts",
+    ),
     "no query": ("sft", [{"x": 1}], {"task": "embedding"}, "rows.jsonl:1: is neither a pair"),
     "no text": ("sft", [{"x": 1}], {"task": "classifier"}, "rows.jsonl:1: needs `text` or"),
     "no held-out file": ("sft", [CHAT], {"data": "validation: none.jsonl"}, "none.jsonl is not"),

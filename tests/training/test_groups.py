@@ -14,7 +14,7 @@ from tiny_tokenizer import tiny_llama
 from training_runs import log, recipe, run, weights
 
 from llmctl.errors import LlmctlError
-from llmctl.training import callbacks, rollouts
+from llmctl.training import callbacks, pair_checks, rollouts
 
 pytestmark = pytest.mark.model
 
@@ -90,6 +90,12 @@ def test_a_killed_run_has_the_curve_of_one_that_was_not(
 def test_a_run_ends_when_the_kl_runs_away(letters: Path, tmp_path: Path) -> None:
     asks = made(letters, tmp_path, "grpo", objective={"stop_kl": 1e-9})
     assert run(asks, tmp_path / "out").metrics["steps"] < 4
+
+
+def test_a_prompt_that_is_no_list_of_messages_is_named() -> None:
+    for prompt, said in (([], "must be a non-empty list"), (["Why?"], "prompt.0 needs `role`")):
+        (found,) = pair_checks.prompt_faults({"prompt": prompt})
+        assert said in found
 
 
 def test_prompts_come_from_every_kind_of_row() -> None:
