@@ -9,7 +9,9 @@ from pydantic import Field
 from llmctl import rows, shards
 from llmctl.data import outset
 from llmctl.data.filters.base import Within
+from llmctl.data.formats.base import text
 from llmctl.errors import InputError
+from llmctl.records import form_of
 from llmctl.tuning.base import Task
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class ClassifierTask(Task):
         """A text, a conversation or a pair; it may have no label."""
         if not any(key in row for key in ("text", "messages", "chosen")):
             raise InputError(f"{where}: needs `text` or `messages`; found {', '.join(row)}")
+        if form_of(row) == "texts":
+            text(row, "text", where)
 
     def tune(self, recipe: SftRecipe, artifact: Artifact) -> None:
         """Fit the head; measured by accuracy and F1, or by correlation, of held-out rows."""

@@ -55,6 +55,9 @@ REFUSED: dict[str, tuple[str, list[Any], dict[str, str], str]] = {
         "dpo", [{**LABELLED, "label": 1}], {"loss": "kto", "batch_size": "2"}, "true or false",
     ),
     "no prompt": ("dpo", [{"text": "a"}], {"objective": GRPO}, "rows.jsonl:1: `prompt` must be a"),
+    "no text to classify": (
+        "sft", [{"text": None}], {"task": "classifier"}, "rows.jsonl:1: `text` is null, text is",
+    ),
     "an empty prompt": ("dpo", [{"prompt": []}], {"objective": GRPO}, "a non-empty list of mess"),
     "a prompt of texts": (
         "dpo", [{"prompt": ["Why?"]}], {"objective": GRPO}, "prompt.0 needs `role` and `content`",
