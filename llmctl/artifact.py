@@ -111,7 +111,7 @@ class Artifact:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write one JSON document, indented for people."""
-        self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        self.write_text(name, json.dumps(rows.finite(value), indent=1, ensure_ascii=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Write UTF-8 text."""
@@ -450,7 +450,8 @@ def _finish(
             "exit_code": artifact.failed.exit_code,
             "message": str(artifact.failed),
         }
-    waiting.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n")
+    text = json.dumps(rows.finite(manifest), indent=1, ensure_ascii=False, default=str)
+    waiting.write_text(text + "\n")
     _sync(waiting)
     waiting.replace(folder / MANIFEST)
     _sync(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -142,6 +143,17 @@ def _unpacked(row: dict[str, Any], marked: list[str]) -> dict[str, Any]:
 def dumps(row: Mapping[str, Any]) -> str:
     """One row as compact JSON, keys in their own order."""
     return _ENCODER.encode(row)
+
+
+def finite(value: Any) -> Any:
+    """The same with null for what is no number: JSON has neither infinity nor NaN (RFC 8259, 6)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return value
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

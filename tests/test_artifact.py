@@ -212,6 +212,21 @@ def test_a_failed_run_leaves_the_old_artifact(
     assert not (project / "out.partial").exists()
 
 
+def test_what_is_no_number_is_null_since_json_has_none(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmctl.stages import dedup
+
+    def measured(recipe: Any, artifact: artifacts.Artifact) -> None:
+        artifact.metrics |= {"kappa": float("nan"), "tasks": {"a": [1.5, float("inf")]}}
+        artifact.write_json("table.json", {"se": float("nan"), "rows": (1, 2)})
+
+    monkeypatch.setattr(dedup, "run", measured)
+    found = runner.run("dedup", project / "r.yaml", Options(force=True))["metrics"]
+    assert found == {"kappa": None, "tasks": {"a": [1.5, None]}}
+    assert json.loads((project / "out" / "table.json").read_text()) == {"se": None, "rows": [1, 2]}
+
+
 def test_an_input_that_was_changed_after_it_was_made_is_refused(
     project: Path, tmp_path: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -216,11 +215,11 @@ def _write(
     artifact.write_json("results.json", document(recipe, results, measured, decisions))
     for name, each in measured.items():
         artifact.metrics[name] = each.model.value
-        artifact.metrics[f"{name}_se"] = _number(each.model.se)
+        artifact.metrics[f"{name}_se"] = each.model.se
         artifact.metrics[f"{name}_n"] = each.model.n
         if each.difference is not None:
             artifact.metrics[f"{name}_diff"] = each.difference.value
-            artifact.metrics[f"{name}_diff_se"] = _number(each.difference.se)
+            artifact.metrics[f"{name}_diff_se"] = each.difference.se
         artifact.summary.append((name, report.line(each)))
     for result in results:
         if result.contamination is not None:
@@ -279,7 +278,7 @@ def document(
         for side in (MODEL, BASELINE, "difference"):
             found = getattr(each, side)
             if found is not None:
-                row[side] = {k: _number(v) for k, v in asdict(found).items()}
+                row[side] = asdict(found)
         if each.baseline is not None and each.difference is None:
             row["no_difference"] = each.no_difference
         tasks[title]["metrics"][metric] = row
@@ -292,8 +291,3 @@ def document(
         "tasks": tasks,
         "gate": [gates.as_row(decision) for decision in decisions],
     }
-
-
-def _number(value: Any) -> Any:
-    """JSON has no infinity and no NaN."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
