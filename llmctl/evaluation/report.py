@@ -117,7 +117,7 @@ def _compared(each: Measured) -> list[object]:
     if each.difference is None:
         return [base, each.no_difference, None, None, None, None]
     d = each.difference
-    return [base, d.value, d.se, _span(d), f"{d.p:.2g}", d.detectable]
+    return [base, d.value, d.se, _span(d), "< 0.0001" if d.p < 1e-4 else f"{d.p:.2g}", d.detectable]
 
 
 def _span(found: Estimate) -> str:

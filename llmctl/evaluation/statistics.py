@@ -102,7 +102,8 @@ def wilson(right: float, n: int, confidence: float) -> tuple[float, float]:
     z = float(stats.norm.isf((1 - confidence) / 2))
     centre = (right + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(right * (n - right) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # at the ends the formula gives 0 and 1, but for rounding
+    return centre - half if right else 0.0, centre + half if right < n else 1.0
 
 
 def bootstrap(
