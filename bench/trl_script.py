@@ -41,7 +41,8 @@ def main() -> None:
         encoded(tokenizer, settings[name], settings["max_length"]) for name in ("train", "held")
     )
     args = SFTConfig(
-        output_dir=str(out), max_steps=settings["max_steps"], per_device_train_batch_size=1,
+        output_dir=str(out), max_steps=settings["max_steps"] or -1, num_train_epochs=1,
+        per_device_train_batch_size=1,
         per_device_eval_batch_size=1, learning_rate=settings["learning_rate"],
         lr_scheduler_type="cosine", warmup_steps=settings["warmup"], weight_decay=0.0,
         max_length=settings["max_length"], packing=True, completion_only_loss=True, bf16=False,

@@ -16,7 +16,7 @@ import json
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = 1
-BLOCK = 1_000_000
-"""Postings sorted at once while the lists are written: about 30 MB of memory."""
+BLOCK = 1 << 17
+"""Postings sorted at once while the lists are written: about 8 MB of memory."""
 
 
 def build(folder: Path, rows: Iterable[tuple[str, str]], settings: Keywords | None = None) -> int:
@@ -44,21 +44,24 @@ def build(folder: Path, rows: Iterable[tuple[str, str]], settings: Keywords | No
 
 
 def update(
-    folder: Path, old: Path, removed: Collection[str], rows: Iterable[tuple[str, str]]
+    folder: Path,
+    old: Path,
+    removed: Collection[str],
+    rows: Callable[[], Iterable[tuple[str, str]]],
 ) -> int:
     """A new index from an old one: its rows without `removed`, then the (id, text) rows.
 
-    A row whose id is already there replaces it. No text of the kept rows is read again.
+    A row whose id is already there replaces it, so `rows` is called twice, for ids and for texts.
+    No text of the kept rows is read again.
     """
     before = open(old)
-    added = list(rows)
-    gone = {*removed, *(key for key, _ in added)}
+    gone = {*removed, *(key for key, _ in rows())}
     with _Writer(folder, before.settings) as writer:
         for row, key in enumerate(before.ids):
             if key not in gone:
                 writer.add(key, before.contents(row))
         terms = terms_of(before.settings)
-        for key, text in added:
+        for key, text in rows():
             writer.add(key, Counter(terms(text)))
     return writer.count
 
@@ -214,18 +217,18 @@ class _Words:
 
 
 class _Writer:
-    """Appends rows to files, then turns them round by blocks: memory does not grow with the rows.
+    """Appends rows to files, then turns them round by blocks.
 
-    (The vocabulary and the ids do stay in memory.)
+    In memory stay the vocabulary and 12 bytes a row.
     """
 
     def __init__(self, folder: Path, settings: Keywords) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.settings, self.count = folder, settings, 0
         self._numbers: dict[str, int] = {}
-        self._ids: list[str] = []
         self._lengths, self._starts = array("i"), array("q", [0])
         self._files = [(folder / f"{name}.raw").open("wb") for name in ("term", "count")]
+        self._ids = (folder / "rows.ids.json").open("w", encoding="utf-8")
 
     def add(self, key: str, counts: Mapping[str, int]) -> None:
         """One row."""
@@ -233,7 +236,7 @@ class _Writer:
         terms = array("i", [numbers.setdefault(term, len(numbers)) for term in counts])
         self._files[0].write(terms.tobytes())
         self._files[1].write(array("i", counts.values()).tobytes())
-        self._ids.append(key)
+        self._ids.write(("," if self.count else "[") + json.dumps(key, ensure_ascii=False))
         self._lengths.append(sum(counts.values()))
         self._starts.append(self._starts[-1] + len(terms))
         self.count += 1
@@ -242,7 +245,8 @@ class _Writer:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
-        for file in self._files:
+        self._ids.write("]" if self.count else "[]")
+        for file in (*self._files, self._ids):
             file.close()
         if error is None:
             self._finish()
@@ -255,9 +259,6 @@ class _Writer:
         def save(name: str, values: Any, kind: str) -> None:
             np.save(self.folder / f"{name}.npy", np.asarray(values, dtype=kind))
 
-        (self.folder / "rows.ids.json").write_text(
-            json.dumps(self._ids, ensure_ascii=False), encoding="utf-8"
-        )
         save("rows.length", self._lengths, "<i4")
         save("rows.at", self._starts, "<i8")
         save_words(self.folder, self._numbers)

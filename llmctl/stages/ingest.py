@@ -112,7 +112,7 @@ def _index(
     elif not found.removed and not found.added:
         shutil.copytree(recipe.out / "keywords", folder, dirs_exist_ok=True)
     elif len(found.removed) + len(found.added) < snapshot.rows / 2:
-        keywords.update(folder, recipe.out / "keywords", found.removed, texts(found.added))
+        keywords.update(folder, recipe.out / "keywords", found.removed, lambda: texts(found.added))
     else:
         keywords.build(folder, texts(), recipe.keywords)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,7 +67,7 @@ def test_an_update_is_a_new_index(texts: list[str], more: list[str], gone: set[i
         path = Path(folder)
         keywords.build(path / "old", old.items(), PLAIN)
         removed = {str(i) for i in gone}
-        keywords.update(path / "new", path / "old", removed, new.items())
+        keywords.update(path / "new", path / "old", removed, new.items)
         whole = {k: t for k, t in old.items() if k not in removed and k not in new} | new
         keywords.build(path / "whole", whole.items(), PLAIN)
         updated, fresh = keywords.open(path / "new"), keywords.open(path / "whole")
@@ -83,6 +84,21 @@ def test_a_killed_build_leaves_no_index(tmp_path: Path) -> None:
         keywords.build(tmp_path, rows())
     with pytest.raises(InputError, match="llmctl ingest"):
         keywords.open(tmp_path)
+
+
+def test_memory_hardly_grows_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keywords, "BLOCK", 1024)
+
+    def peak(count: int) -> int:
+        rows = ((f"id-{i:028}", f"w{i % 701} w{i % 307} common text") for i in range(count))
+        tracemalloc.start()
+        keywords.build(tmp_path / str(count), rows, PLAIN)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(1)  # what is imported and remembered once
+    assert peak(12_000) - peak(2_000) < 10_000 * 40  # an id alone would be 81 bytes
 
 
 def test_only_allowed_rows_are_found(tmp_path: Path) -> None:
