@@ -26,10 +26,7 @@ class PpoObjective(OnlineObjective):
         "liger_kernel",
         "patience",
         "keep_best",
-        "spike_factor",
-        "stop_on_spike",
         "samples",
-        "tracking",
     )
 
     rollouts: int = Field(16, ge=2, description="Answers that are sampled in a step.")

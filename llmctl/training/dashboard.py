@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Facts = Mapping[str, float]
-"""Of one step: loss, grad_norm, learning_rate, tokens_per_second, memory_gb, eval_loss."""
+"""Of one step: loss, grad_norm, learning_rate, tokens_per_second, memory_gb, eval_loss; where
+answers are sampled, reward and kl."""
 Show = Callable[[int, Facts], None]
 BARS = "▁▂▃▄▅▆▇█"
 KEPT = 60
@@ -66,6 +67,8 @@ def words(facts: Facts) -> list[str]:
     forms = (
         ("loss", "loss {:.3f}"),
         ("eval_loss", "held-out loss {:.3f}"),
+        ("reward", "reward {:.3f}"),
+        ("kl", "KL {:.3f}"),
         ("grad_norm", "gradient norm {:.2f}"),
         ("tokens_per_second", "{:.0f} tokens/s"),
         ("memory_gb", "{:.1f} GB"),

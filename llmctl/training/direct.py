@@ -13,8 +13,8 @@ from llmctl.training import (
     data,
     direct_trainers,
     drift,
+    launch,
     loop,
-    measure,
     model,
     outcome,
     preference,
@@ -44,19 +44,20 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
         return adapters.policy(recipe, source, words, artifact)
 
     policy = fresh()
-    kept = artifact.scratch / "before.json"
-    before = measure.remembered(kept) or measure.remember(
-        kept, _measured(policy, found, "preference before")
-    )
+    labelled = found.labelled or preference_rows.unpaired(found.train)
+    written = samples.Written(artifact, tokenizer, recipe.samples, answered(found))
+    answers = drift.Drift(recipe, artifact, tokenizer, found.held_rows)
+
+    def measured() -> Any:
+        written.write(policy, 0)
+        answers.before(policy)
+        return _measured(policy, found, "preference before")
+
+    before = launch.measured_once(artifact, "before", measured)
     if recipe.checks.likelihood:
         warning = swapped.warn_by_likelihood(found, before)
         if warning:
             ui.warn(warning)
-    labelled = found.labelled or preference_rows.unpaired(found.train)
-    written = samples.Written(artifact, tokenizer, recipe.samples, answered(found))
-    written.write(policy, 0)
-    answers = drift.Drift(recipe, artifact, tokenizer, found.held_rows)
-    answers.before(policy)
     good, beta = [each.good for each in found.held_labelled], recipe.beta
 
     def build(each: DpoRecipe, base: Any) -> Any:

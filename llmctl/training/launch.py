@@ -101,6 +101,25 @@ def by_the_first(artifact: Artifact, name: str, work: Callable[[], None]) -> Non
             time.sleep(0.1)
 
 
+def measured_once(artifact: Artifact, name: str, work: Callable[[], Any]) -> Any:
+    """What `work` measures, as JSON: the first process does it, the others read it.
+
+    A run that goes on reads it too.
+    """
+    from llmctl.training import measure
+
+    first = "RANK" not in os.environ or os.environ["RANK"] == "0"
+    place = artifact.scratch if first else artifact.folder.parents[1]
+    kept = place / f"{name}.json"
+
+    def once() -> None:
+        if measure.remembered(kept) is None:
+            measure.remember(kept, work())
+
+    by_the_first(artifact, name, once)
+    return measure.remembered(kept)
+
+
 def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -18,16 +18,18 @@ from llmctl.training import (
     adapters,
     card,
     compared,
-    measure,
+    launch,
     model,
     outcome,
     report,
     rollouts,
     vocabulary,
+    xray,
 )
 from llmctl.training.compared import Compared
 from llmctl.training.rollouts import Measured, Prompt
 from llmctl.training.vocabulary import Vocabulary
+from llmctl.training.xray import Shown
 
 CURVES = (
     ({"reward": "mean of a step"}, "Reward of the sampled answers", "reward"),
@@ -52,6 +54,7 @@ class Online:
     artifact: Artifact
     source: Path
     words: Vocabulary
+    shown: Sequence[Shown]
     train: Sequence[Prompt]
     held: Sequence[Prompt]
     rates: Sequence[Rate]
@@ -68,8 +71,7 @@ class Online:
 
     def before(self, policy: Any) -> Measured:
         """The same before training; a run that is continued knows it."""
-        kept = self.artifact.scratch / "before.json"
-        known = measure.remembered(kept) or measure.remember(kept, self.look(policy).dump())
+        known = launch.measured_once(self.artifact, "before", lambda: self.look(policy).dump())
         found = Measured(**known)
         rollouts.no_signal(found.rewards)
         return found
@@ -99,7 +101,7 @@ class Online:
             if judged is not None:
                 judged.draw(page)
 
-        report.write(title, self.artifact, steps, (), texts, self.recipe, draw)
+        report.write(title, self.artifact, steps, self.shown, texts, self.recipe, draw)
 
     def judged(self, before: Measured, after: Measured) -> Compared | None:
         """What a judge says of the answers, where the recipe asks for one."""
@@ -118,5 +120,6 @@ def opened(recipe: DpoRecipe, objective: OnlineObjective, artifact: Artifact) ->
     words = vocabulary.of(recipe, source)
     train, held = rollouts.read(recipe, artifact, words.tokenizer)
     rollouts.need_prompts(recipe, train)
+    shown = xray.show_prompts(words.tokenizer, [(each.id, each.ids) for each in train])
     with rollouts.rating(objective.rewards, artifact.scratch) as rates:
-        yield Online(recipe, objective, artifact, source, words, train, held, rates)
+        yield Online(recipe, objective, artifact, source, words, shown, train, held, rates)

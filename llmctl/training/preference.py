@@ -79,7 +79,7 @@ def _answers(
                 f"{where}: the chat template ends the answer with no special token, so the model "
                 f"would not learn to stop; use a model with an end-of-turn token"
             )
-        full.append(found)
+        full.append(found)  # with what stands behind the end of turn, as TRL's trainers have it
     shared = min(_common(ids, each) for each in full)  # an answer may merge with the seam
     return ids[:shared], [each[shared:] for each in full], texts
 

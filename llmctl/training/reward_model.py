@@ -24,6 +24,7 @@ from llmctl.training import (
     calibration,
     card,
     config,
+    launch,
     loop,
     measure,
     model,
@@ -56,8 +57,7 @@ def align(recipe: DpoRecipe, objective: RewardObjective, artifact: Artifact) -> 
         return load(recipe, source, words)
 
     policy = fresh()
-    kept = artifact.scratch / "before.json"
-    before = measure.remembered(kept) or measure.remember(kept, margins(policy, found.held))
+    before = launch.measured_once(artifact, "before", lambda: margins(policy, found.held))
     trainer, steps = loop.run(
         recipe,
         artifact,

@@ -89,6 +89,19 @@ def answered(
     return Shown(f"{what} {row.id}, prompt {len(row.prompt)} tokens, {counts}", texts)
 
 
+def show_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[tuple[str, list[int]]]
+) -> list[Shown]:
+    """As `show`, of (id, tokens) of prompts that the model is to answer."""
+    special, found = set(tokenizer.all_special_ids), []
+    for name, ids in prompts[:ROWS]:
+        row = Tokens(name, ids, [False] * len(ids), pieces_of(tokenizer, ids))
+        title = f"prompt {name}, {len(ids)} tokens, the model's own answer is learnt"
+        found.append(Shown(title, {"": classes(row, special)}))
+    _print(found)
+    return found
+
+
 def pieces_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
     """The text of each token; one that ends inside a character has none, its last has it whole.
 
@@ -110,13 +123,16 @@ def _print(rows: Sequence[Shown]) -> None:
     if ui.is_quiet():
         return
     for row in rows:
+        learnt = any(kind == "trained" for pieces in row.texts.values() for _, kind in pieces)
         if not sys.stderr.isatty():
             said = [f"{_named(name)}{marked(pieces)}" for name, pieces in row.texts.items()]
-            ui.note("\n".join([f"{row.title} ([[...]] is learnt):", *said]))
+            mark = " ([[...]] is learnt)" if learnt else ""
+            ui.note("\n".join([f"{row.title}{mark}:", *said]))
             continue
         from rich.text import Text
 
-        ui.note(f"{row.title} (green is learnt):")
+        mark = " (green is learnt)" if learnt else ""
+        ui.note(f"{row.title}{mark}:")
         for name, pieces in row.texts.items():
             text = Text(_named(name))
             for piece, kind in pieces:

@@ -87,9 +87,13 @@ def test_a_killed_run_has_the_curve_of_one_that_was_not(
         ), name
 
 
-def test_a_run_ends_when_the_kl_runs_away(letters: Path, tmp_path: Path) -> None:
-    asks = made(letters, tmp_path, "grpo", objective={"stop_kl": 1e-9})
-    assert run(asks, tmp_path / "out").metrics["steps"] < 4
+@pytest.mark.parametrize("limit", [{"stop_kl": 1e-9}, {"stop_length": 1.0001}])
+def test_a_run_ends_when_kl_or_length_runs_away(
+    letters: Path, tmp_path: Path, limit: dict[str, float], capsys: Any
+) -> None:
+    asks = made(letters, tmp_path, "grpo", objective=limit, max_steps=6)
+    assert run(asks, tmp_path / "out").metrics["steps"] < 6
+    assert f"({next(iter(limit))}" in capsys.readouterr().err
 
 
 def test_a_prompt_that_is_no_list_of_messages_is_named() -> None:

@@ -132,6 +132,8 @@ def test_two_processes_have_the_preferences_of_one(tmp_path: Path) -> None:
     assert losses[0][-1] < losses[0][0]
     for name in ("preference_before", "reward_margin"):
         assert two.metrics[name] == pytest.approx(one.metrics[name], abs=TOLERANCE)
+    measured = [path.relative_to(two.scratch) for path in two.scratch.rglob("before.json")]
+    assert sorted(map(str, measured)) == ["before.json", "launch/before.json"]  # by one of the two
 
 
 def test_the_error_of_a_process_is_the_parents(tmp_path: Path) -> None:

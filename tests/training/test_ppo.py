@@ -13,8 +13,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 from tiny_tokenizer import tiny_llama
-from training_runs import recipe, run
+from training_runs import log, recipe, run
 
+from llmctl.errors import LlmctlError
 from llmctl.training.ppo import learner, losses, state
 from llmctl.training.ppo.advantages import gae, token_rewards, whiten
 from llmctl.training.ppo.penalty import Penalty
@@ -132,6 +133,7 @@ def test_a_run_writes_its_figures_and_repeats(letters: Path, tmp_path: Path) -> 
     judged = {"rows": 2, "judge": {"kind": "match"}}
     asks = made(letters, asked(tmp_path), answers=judged)
     artifact = run(asks, tmp_path / "a")
+    assert "own answer is learnt" in (tmp_path / "a/report.html").read_text()
     rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").open()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert {"reward", "kl", "length", "entropy", "beta", "clipped", "value_loss"} <= rows[0].keys()
@@ -190,7 +192,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     run(asks, tmp_path / "killed")
     curves = [
         [
-            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            {k: v for k, v in json.loads(line).items() if k not in ("seconds", "memory_gb")}
             for line in (tmp_path / name / "metrics.jsonl").open()
         ]
         for name in ("whole", "killed")
@@ -238,8 +240,47 @@ def test_a_policy_learns_to_earn_more(letters: Path, tmp_path: Path, kind: str) 
         assert curve in page
 
 
-def test_stop_kl_ends_the_run(letters: Path, tmp_path: Path) -> None:
-    asks = made(letters, asked(tmp_path), objective={"stop_kl": 1e-7})
+def test_a_tracker_has_what_metrics_jsonl_has(
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    asks = made(letters, asked(tmp_path), max_steps=2, tracking=["tensorboard"])
+    rows = log(run(asks, tmp_path / "a"))
+    events = EventAccumulator(str(tmp_path / "a/tracking/tensorboard")).Reload()
+    for key in ("reward", "kl", "loss"):
+        tracked = [each.value for each in events.Scalars(f"train/{key}")]
+        assert tracked == pytest.approx([row[key] for row in rows], abs=1e-5)
+
+
+def test_a_jump_is_an_alarm_as_in_every_training(tmp_path: Path, capsys: Any) -> None:
+    from llmctl.training.ppo import watch
+
+    def steps(loss: float, **keys: Any) -> list[dict[str, Any]]:
+        asks, kept = made(Path("model"), Path("rows"), **keys), list[dict[str, Any]]()
+        args = watch.settings(asks, tmp_path)
+        with watch.watching(asks, args, None, tmp_path / "metrics.jsonl", kept, 12) as found:
+            for step in range(1, 13):
+                row = {"step": step, "loss": loss if step == 12 else 0.1, "grad_norm": 1.0}
+                found.step(row)
+        return kept
+
+    assert "alarm" not in steps(0.1)[-1]
+    assert steps(9.0)[-1]["alarm"] == ["loss"]
+    assert "step 12: loss 9 (usually 0.1)" in capsys.readouterr().err
+    with pytest.raises(LlmctlError, match="stop_on_spike"):
+        steps(9.0, stop_on_spike=True)
+    with pytest.raises(LlmctlError, match="step 12: the loss is nan; lower learning_rate"):
+        steps(math.nan)
+
+
+@pytest.mark.parametrize("limit", [{"stop_kl": 1e-7}, {"stop_length": 1.0001}])
+def test_what_runs_away_ends_the_run(
+    letters: Path, tmp_path: Path, limit: dict[str, float]
+) -> None:
+    asks = made(letters, asked(tmp_path), objective=limit, max_steps=6)
     artifact = run(asks, tmp_path / "a")
-    assert artifact.metrics["steps"] < 4
-    assert ("stopped early" in dict(artifact.summary)) is True
+    assert artifact.metrics["steps"] < 6
+    assert next(iter(limit)) in dict(artifact.summary)["stopped early"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +13,6 @@ from accelerate import Accelerator
 
 from llmctl import ui
 from llmctl.alignment.ppo import PpoObjective
-from llmctl.errors import LlmctlError
 from llmctl.rewards.base import Rate
 from llmctl.schema.dpo import DpoRecipe
 from llmctl.training import config, rollouts
@@ -25,6 +21,7 @@ from llmctl.training.ppo.actor import Actor, Batch, batch, looked_at, reference
 from llmctl.training.ppo.advantages import gae, masked_mean, token_rewards, whiten
 from llmctl.training.ppo.learner import Learner, schedule
 from llmctl.training.ppo.penalty import Penalty
+from llmctl.training.ppo.watch import settings, watching
 from llmctl.training.rollouts import Prompt, Runaway
 
 Row = dict[str, Any]
@@ -61,10 +58,11 @@ def drawn(run: Run, step: int) -> list[Prompt]:
     return found
 
 
-def train(run: Run, metrics: Path) -> list[Row]:
-    """Train to the end, from the newest checkpoint; returns the rows of metrics.jsonl."""
+def train(run: Run, metrics: Path) -> tuple[list[Row], int]:
+    """Train to the end, from the newest checkpoint; (the rows of metrics.jsonl, alarms)."""
     recipe, objective = run.recipe, run.objective
     total = recipe.max_steps or recipe.steps_of(len(run.prompts))
+    args = settings(recipe, run.folder)
     accelerator = Accelerator(cpu=not config.on_gpu(), mixed_precision=_mixed(recipe))
     weights = [p for p in run.actor.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -74,12 +72,7 @@ def train(run: Run, metrics: Path) -> list[Row]:
     penalty = penalty_of(recipe, objective)
     runaway = Runaway(objective.stop_kl, objective.stop_length)
     first = _continued(run, learner, penalty, runaway)
-    with metrics.open("w", encoding="utf-8") as file, ui.progress("training", total) as advance:
-        for row in run.log:
-            file.write(json.dumps(row) + "\n")
-        advance(first)
-        # as in every metrics.jsonl: since the training began, without the time between two runs
-        began = time.monotonic() - (run.log[-1]["seconds"] if run.log else 0.0)
+    with watching(recipe, args, run.actor.policy, metrics, run.log, total) as watch:
         for step in range(first, total):
             if run.log and run.log[-1].get("stopped"):
                 break
@@ -88,14 +81,10 @@ def train(run: Run, metrics: Path) -> list[Row]:
             if why:
                 ui.warn(f"step {step + 1}: {why}; the run ends here")
                 row["stopped"] = why
-            row |= {"beta": penalty.beta, "seconds": round(time.monotonic() - began, 3)}
-            run.log.append(row)
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            advance(1, f"reward {row['reward']:.3f}, KL {row['kl']:.3f}")
+            watch.step(row | {"beta": penalty.beta})
             if (step + 1) % recipe.save_every == 0 or step + 1 == total or why:
                 _keep(run, learner, penalty, runaway, step + 1)
-    return run.log
+    return run.log, watch.written.alarms
 
 
 def _mixed(recipe: DpoRecipe) -> str:
@@ -210,11 +199,6 @@ def _learn(run: Run, learner: Learner, seen: Sampled) -> Row:
             loss = gain + objective.value_weight * miss
             if objective.entropy_weight:
                 loss = loss - objective.entropy_weight * masked_mean(spread, mask)
-            if not math.isfinite(loss.item()):
-                raise LlmctlError(
-                    f"step {seen.step + 1}: the loss is {loss.item()}; lower learning_rate "
-                    f"(now {recipe.learning_rate:g}) or set precision: fp32"
-                )
             parts = {"loss": loss, "policy_loss": gain, "value_loss": miss, "clipped": clipped}
             new = {name: part.item() for name, part in parts.items()}
             new |= learner.update(loss, recipe.max_grad_norm)

@@ -32,10 +32,16 @@ def align(recipe: DpoRecipe, objective: PpoObjective, artifact: Artifact) -> Non
             recipe, objective, actor, frozen and frozen.to(policy.device), it.words.tokenizer,
             it.train, it.rates, artifact.scratch / "checkpoints",
         )  # fmt: skip
-        log = train(run, artifact.path("metrics.jsonl"))
+        log, alarms = train(run, artifact.path("metrics.jsonl"))
         tuned, form = it.finished(actor.policy)
         after = it.look(tuned)
-    artifact.metrics |= {"steps": log[-1]["step"], "train_loss": log[-1]["loss"]}
+    artifact.metrics |= {
+        "steps": log[-1]["step"],
+        "train_loss": log[-1]["loss"],
+        "alarms": alarms,
+    }
+    if alarms:
+        artifact.summary.append(("alarms", f"{alarms} steps, see metrics.jsonl"))
     if "stopped" in log[-1]:
         artifact.summary.append(("stopped early", log[-1]["stopped"]))
     it.write(tuned, form, before, after, log)
