@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from llmctl.alignment.base import Objective
 from llmctl.evaluation.tasks.base import Task
 from llmctl.judges.base import Judge
 from llmctl.schema.base import Part
-from llmctl.schema.losses import USED_BY, Loss
+from llmctl.schema.losses import DIVERGENT, USED_BY, Added, Loss
 from llmctl.schema.training import TrainingRecipe
 
 
@@ -121,6 +121,11 @@ class DpoRecipe(TrainingRecipe):
         description="Weight of the better answer's own loss per token, added to the preference "
         "loss; by default 1 for cpo, else 0.",
     )
+    more_losses: dict[Added, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Further losses of pairs and their weights, added to `loss`, which weighs 1 "
+        "(MPO, Wang et al. 2024, is sigmoid with bco_pair: 0.25 and sft_weight: 1.25).",
+    )
     ld_alpha: float | None = Field(
         None,
         ge=0,
@@ -185,14 +190,17 @@ class DpoRecipe(TrainingRecipe):
     @model_validator(mode="after")
     def _loss_uses_the_keys(self) -> Self:
         for key, losses in USED_BY.items():
-            if getattr(self, key) != type(self).model_fields[key].default and (
-                self.loss not in losses
-            ):
+            default = type(self).model_fields[key].get_default(call_default_factory=True)
+            if getattr(self, key) != default and self.loss not in losses:
                 raise ValueError(
                     f"{key} has no effect on loss: {self.loss}; it is used by {', '.join(losses)}"
                 )
         if "divergence_alpha" in self.model_fields_set and self.divergence != "alpha_divergence":
             raise ValueError("divergence_alpha says nothing without divergence: alpha_divergence")
+        if self.loss in self.more_losses:
+            raise ValueError(f"more_losses: {self.loss} is the loss already; it weighs 1")
+        if self.divergence != "reverse_kl" and not set(self.more_losses) <= set(DIVERGENT):
+            raise ValueError(f"divergence is for losses of margins: {', '.join(DIVERGENT)}")
         if self.loss == "exo_pair" and self.label_smoothing == 0:
             raise ValueError("loss: exo_pair needs label_smoothing above 0; its paper takes 1e-3")
         if self.loss == "alphapo" and self.alpha == 0:

@@ -27,6 +27,18 @@ ReferenceFree = Literal["simpo", "cpo", "alphapo", "orpo"]
 Unpaired = Literal["kto", "apo_zero_unpaired"]
 """Single answers labelled good or bad: TRL's KTOTrainer."""
 Loss = Literal[Paired, ReferenceFree, Unpaired]
+Added = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "nca_pair",
+    "bco_pair",
+    "sppo_hard",
+    "apo_zero",
+    "apo_down",
+    "sigmoid_norm",
+]
+"""Paired losses without keys of their own: they can be added to another."""
 
 PAIRED: tuple[str, ...] = get_args(Paired)
 REFERENCE_FREE: tuple[str, ...] = get_args(ReferenceFree)
@@ -41,6 +53,7 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "gamma": ("simpo", "alphapo"),
     "alpha": ("alphapo",),
     "sft_weight": (*PAIRED, "cpo", "simpo"),
+    "more_losses": PAIRED,
     "ld_alpha": PAIRED,
     "divergence": DIVERGENT,
     "divergence_alpha": DIVERGENT,

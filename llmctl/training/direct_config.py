@@ -46,16 +46,15 @@ def dpo_config(recipe: DpoRecipe, folder: Path) -> DPOConfig:
     loss, smoothing = recipe.loss, recipe.label_smoothing
     if loss == "cdpo":
         loss, smoothing = "robust", robust_smoothing(smoothing)
-    losses = [str(loss)]
-    weights = None
+    parts = {str(loss): 1.0} | recipe.more_losses
     if recipe.sft_weight:
-        losses, weights = [*losses, "sft"], [1.0, recipe.sft_weight]
+        parts["sft"] = recipe.sft_weight
     return config.made(
         DPOConfig,
         **config.arguments(recipe, folder),
         **_reference(recipe),
-        loss_type=losses,
-        loss_weights=weights,
+        loss_type=list(parts),
+        loss_weights=list(parts.values()),
         beta=recipe.beta,
         label_smoothing=smoothing,
         ld_alpha=recipe.ld_alpha,

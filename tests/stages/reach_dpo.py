@@ -235,6 +235,11 @@ ROWS = sft.SHARED | {
     "tau": (0.1, lambda built: built.args.discopop_tau),
     "ld_alpha": (0.4, lambda built: built.args.ld_alpha),
     "sft_weight": (0.5, lambda built: built.args.loss_weights, [1.0, 0.5]),
+    "more_losses": (
+        {"bco_pair": 0.25},
+        lambda built: dict(zip(built.args.loss_type, built.args.loss_weights, strict=True)),
+        {"sigmoid": 1.0, "bco_pair": 0.25},
+    ),
     "weigh_by_policy": (True, lambda built: built.args.use_weighting),
     "checks.length_ratio": (50, lambda built: words(built, "times longer"), False),
     "checks.refuse_length": (True, lambda built: "times longer" in built.refused, True),

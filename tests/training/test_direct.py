@@ -205,6 +205,33 @@ def test_every_paired_loss_has_a_gradient(letters: Path, tmp_path: Path) -> None
     assert found["ipo"] == pytest.approx((1 / 0.2) ** 2, abs=1e-3)
 
 
+def test_losses_are_added_with_their_weights(letters: Path, tmp_path: Path) -> None:
+    def first(loss: str, **keys: Any) -> float:
+        trainer = trainer_of(loss, letters, tmp_path, **keys)
+        return float(
+            trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
+        )
+
+    alone = {loss: first(loss) for loss in ("sigmoid", "ipo", "hinge")}
+    together = first("sigmoid", more_losses={"ipo": 0.5, "hinge": 2.0})
+    wanted = alone["sigmoid"] + 0.5 * alone["ipo"] + 2.0 * alone["hinge"]
+    assert together == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"loss": "ipo", "more_losses": {"ipo": 1.0}}, "ipo is the loss already"),
+        ({"loss": "simpo", "more_losses": {"ipo": 1.0}}, "has no effect on loss: simpo"),
+        ({"more_losses": {"ipo": 0.0}}, "greater than 0"),
+        ({"more_losses": {"bco_pair": 1.0}, "divergence": "forward_kl"}, "losses of margins"),
+    ],
+)
+def test_losses_that_cannot_be_added(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        recipe("dpo", Path("model"), PAIRS, **keys)
+
+
 @pytest.mark.parametrize("loss", ["cpo", "alphapo", "orpo", "apo_zero_unpaired"])
 def test_every_trainer_takes_a_step(loss: str, letters: Path, tmp_path: Path) -> None:
     trainer = trainer_of(loss, letters, tmp_path)
