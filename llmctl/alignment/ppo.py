@@ -20,7 +20,6 @@ class PpoObjective(OnlineObjective):
     unused: ClassVar[tuple[str, ...]] = (
         *OnlineObjective.unused,
         "gradient_accumulation",
-        "optimizer",
         "neftune_alpha",
         "torch_compile",
         "liger_kernel",

@@ -160,6 +160,23 @@ def test_what_would_not_be_read_is_refused(answers: dict[str, Any], says: str) -
         made(Path("model"), Path("rows"), answers=answers)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "kind"),
+    [("adamw", "AdamW"), ("adafactor", "Adafactor"), ("sgd", "SGD"), ("muon", "MuonWithAdamW")],
+)
+def test_the_optimizer_is_the_recipes(optimizer: str, kind: str, tmp_path: Path) -> None:
+    from llmctl.training.ppo import watch
+
+    asks = made(Path("model"), Path("rows"), optimizer=optimizer, weight_decay=0.5)
+    actor = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    actor[0].requires_grad_(False)
+    found = learner.optimizer_of(asks, watch.settings(asks, tmp_path), actor)
+    assert type(found).__name__ == kind
+    trained = [each for group in found.param_groups for each in group["params"]]
+    assert {id(each) for each in trained} == {id(each) for each in actor[1].parameters()}
+    assert {(g["lr"], g["weight_decay"]) for g in found.param_groups} == {(3e-3, 0.5)}
+
+
 @pytest.mark.parametrize("warmup", [2, 0.5])
 def test_the_warmup_is_counted_in_steps_and_spread_over_their_updates(warmup: float) -> None:
     """Two of four steps, each of 2 passes over 8 answers in batches of 4, are 8 updates."""
@@ -174,10 +191,12 @@ def test_the_warmup_is_counted_in_steps_and_spread_over_their_updates(warmup: fl
     assert rates == [at / 8 for at in range(8)] + [1.0] * 8
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
-    asks = made(letters, asked(tmp_path), objective={"target_kl": 1.0, "horizon": 50})
+    keys = {"objective": {"target_kl": 1.0, "horizon": 50}, "optimizer": optimizer}
+    asks = made(letters, asked(tmp_path), **keys)
     run(asks, tmp_path / "whole")
     kept = state.save
 

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-from transformers import get_scheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import Trainer, TrainingArguments, get_scheduler
 
 from llmctl.alignment.ppo import PpoObjective
 from llmctl.schema.dpo import DpoRecipe
@@ -32,6 +33,19 @@ class Learner:
         self.optimizer.zero_grad()
         self.scheduler.step()
         return {"grad_norm": float(norm), "learning_rate": rate}
+
+
+def optimizer_of(recipe: DpoRecipe, args: TrainingArguments, actor: nn.Module) -> Optimizer:
+    """The recipe's optimizer of what is trained, as transformers' trainer would build it."""
+    made = config.optimizer_factory(recipe)
+    if made is not None:
+        factory, options = made
+        own: Optimizer = factory()(actor, **options)
+        return own
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(args)
+    weights = [each for each in actor.parameters() if each.requires_grad]
+    found: Optimizer = kind(weights, weight_decay=recipe.weight_decay, **options)
+    return found
 
 
 def schedule(recipe: DpoRecipe, objective: PpoObjective, optimizer: Any, total: int) -> Any:

@@ -19,7 +19,7 @@ from llmctl.training import config, rollouts
 from llmctl.training.ppo import losses, state
 from llmctl.training.ppo.actor import Actor, Batch, batch, looked_at, reference
 from llmctl.training.ppo.advantages import gae, masked_mean, token_rewards, whiten
-from llmctl.training.ppo.learner import Learner, schedule
+from llmctl.training.ppo.learner import Learner, optimizer_of, schedule
 from llmctl.training.ppo.penalty import Penalty
 from llmctl.training.ppo.watch import settings, watching
 from llmctl.training.rollouts import Prompt, Runaway
@@ -64,8 +64,7 @@ def train(run: Run, metrics: Path) -> tuple[list[Row], int]:
     total = recipe.max_steps or recipe.steps_of(len(run.prompts))
     args = settings(recipe, run.folder)
     accelerator = Accelerator(cpu=not config.on_gpu(), mixed_precision=_mixed(recipe))
-    weights = [p for p in run.actor.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer: Any = optimizer_of(recipe, args, run.actor)
     scheduler = schedule(recipe, objective, optimizer, total)
     actor, optimizer = accelerator.prepare(run.actor, optimizer)
     learner = Learner(accelerator, actor, optimizer, scheduler)
