@@ -205,6 +205,8 @@ def _input_at(key: str, ref: Path | str, path: Path, where: str) -> Input:
     if not path.exists():
         partial = path.with_name(path.name + ".partial")
         hint = " (an unfinished run is there: finish it first)" if partial.exists() else ""
+        if str(path).startswith("~"):
+            hint = "; `~` means nothing in a recipe, write ${env:HOME}"
         raise InputError(f"{where}: {key}: {path} is not there{hint}")
     owner = owner_of(path)
     if owner is None:
@@ -290,7 +292,11 @@ def check_out(out: Path, where: str, stage: str, inputs: Mapping[str, Path | str
             f"{where}: out: {str(out)!r} names no new folder; give one, such as build/out"
         )
     try:
-        if out.is_file():
+        if out.is_symlink():  # what is published takes its name, beside the link and not behind it
+            raise RecipeError(
+                f"{where}: out: {out} is a link; name the folder that it leads to, {out.readlink()}"
+            )
+        if out.exists() and not out.is_dir():  # a device or a pipe would be moved away as well
             raise RecipeError(f"{where}: out: {out} is a file, a folder is needed")
         known = (out / MANIFEST).exists() or _lived(out) == stage
         if out.is_dir() and any(out.iterdir()) and not known:

@@ -54,6 +54,8 @@ def show(store: Path, query: str, part: Retrieve, as_json: bool, explain: bool) 
             }
         ui.result(json.dumps(document, indent=1, ensure_ascii=False))
         return
+    if not found.hits:
+        ui.note("nothing was found")
     columns = ["score", "source", "text"]
     rows = [[f"{hit['score']:.3f}", place(hit), beginning(hit["text"])] for hit in found.hits]
     if explain:

@@ -20,8 +20,11 @@ def distance(a: str, b: str) -> int:
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:
-    """The closest name, or None when nothing is close enough to be meant."""
+    """The closest name, or None when nothing is close enough to be meant.
+
+    One edit in a word of at most four letters, two in a longer one, a third of a long one.
+    """
     ranked = sorted((distance(word.lower(), name.lower()), name) for name in names)
-    if not ranked or ranked[0][0] > max(2, len(word) // 3):
+    if not ranked or ranked[0][0] > max(1 if len(word) <= 4 else 2, len(word) // 3):
         return None
     return ranked[0][1]

@@ -113,6 +113,7 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "file for an artifact": (["search", "rows.jsonl", "pump"], "rows.jsonl: is not"),
     "out is this folder": (given(DEDUP, out="."), "'.' names no new folder"),
     "out is in a file": (given(DEDUP, out="rows.jsonl/x"), "Not a directory|File exists"),
+    "a home": (given(DEDUP, "data=~/rows.jsonl"), "not there; `~` means nothing in a recipe"),
     "out is too long": (given(DEDUP, out="x" * 300), "File name too long"),
     "out is what is read": (given(DEDUP, "data=out"), "out has what `data` reads"),
     "out holds what is read": (given(DEDUP, "data=out/kept.jsonl"), "out has what"),
@@ -240,6 +241,22 @@ def test_bad_input_is_one_line_and_nothing_is_lost(llmctl: Run, place: Path, nam
     before = contents(place)
     refused(llmctl(*arguments, cwd=place), 2, says)
     assert contents(place) == before
+
+
+@pytest.mark.parametrize("target", ["empty", "none"])
+def test_an_artifact_takes_no_place_of_a_link(llmctl: Run, place: Path, target: str) -> None:
+    (place / "link").symlink_to(target)
+    done = llmctl("dedup", "good.yaml", "--out", "link", "-q", cwd=place)
+    refused(done, 2, f"^--out: out: link is a link; name the folder that it leads to, {target}$")
+    assert (place / "link").readlink() == Path(target) and not (place / "link.partial").exists()
+
+
+def test_an_artifact_takes_no_place_of_a_pipe(llmctl: Run, place: Path) -> None:
+    """Nor of a device, such as /dev/null, which the exchange of folders would move away."""
+    os.mkfifo(place / "pipe")
+    done = llmctl("dedup", "good.yaml", "--out", "pipe", "-q", cwd=place)
+    refused(done, 2, "^--out: out: pipe is a file, a folder is needed$")
+    assert (place / "pipe").is_fifo()
 
 
 def test_a_recipe_may_begin_with_a_byte_order_mark(llmctl: Run, place: Path) -> None:

@@ -103,6 +103,9 @@ def detect(row: Mapping[str, Any], where: str) -> Format:
         return Format.of(found[0])
     if not found:
         keys = ", ".join(map(str, row)) or "nothing"
+        empty = [str(key) for key, value in row.items() if value is None]
+        if empty and claimants({key: "" if key in empty else row[key] for key in row}):
+            raise InputError(f"{where}: `{empty[0]}` is null, text is needed")
         raise InputError(
             f"{where}: no known format has the keys of this row ({keys}); name what they are: "
             f"`format: {_columns(row)}`"

@@ -13,7 +13,30 @@ from pydantic import Field
 from llmctl.engines.base import Engine, Reply, Request, Session
 from llmctl.errors import InputError, LlmctlError, MissingError, install_hint
 from llmctl.generation.spending import CallError
-from llmctl.schema.parts import ModelRef
+from llmctl.schema.parts import Device, ModelRef
+
+
+def named(device: str) -> str:
+    """The device that is meant: `auto` is a GPU where there is one."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def device_here(device: str) -> str:
+    """As `named`; a device that this machine lacks is refused."""
+    import torch
+
+    device = named(device)
+    kind, _, number = device.partition(":")
+    there = kind == "cpu" or (kind == "mps" and torch.backends.mps.is_available())
+    if kind in ("cuda", "xpu"):
+        there = int(number or 0) < getattr(torch, kind).device_count()
+    if not there:
+        raise MissingError(f"device: {device} is not on this machine; `device: auto` takes what is")
+    return device
 
 
 class TransformersEngine(Engine):
@@ -31,16 +54,14 @@ class TransformersEngine(Engine):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Weights in memory; auto is float32 on CPU and bfloat16 on a GPU."
     )
-    device: str = Field("auto", description="cpu, cuda, cuda:1 ...; auto takes a GPU when there.")
+    device: Device = "auto"
     context: int = Field(4096, ge=128, description="Longest prompt and answer together, in tokens.")
 
     def load_options(self) -> dict[str, Any]:
         """The keywords of `from_pretrained`."""
         import torch
 
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = named(self.device)
         name = self.dtype
         if name == "auto":
             name = "bfloat16" if device.startswith("cuda") else "float32"
@@ -53,6 +74,7 @@ class TransformersEngine(Engine):
 
         from llmctl import digest, modelref
 
+        device_here(self.device)
         folder = modelref.hf_folder(self.model)
         adapter = None if self.adapter is None else adapter_of(self.adapter, self.model)
         options = self.load_options()

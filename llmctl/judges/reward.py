@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from llmctl.engines.transformers import device_here
 from llmctl.errors import InputError
 from llmctl.judges.base import Answered, Judge, Judgement, LiveJudge
-from llmctl.schema.parts import ModelRef
+from llmctl.schema.parts import Device, ModelRef
 
 
 class RewardJudge(Judge):
@@ -25,7 +26,7 @@ class RewardJudge(Judge):
     max_tokens: int = Field(
         2048, ge=8, description="Longest conversation, in tokens; longer ones are unmeasured."
     )
-    device: str = Field("auto", description="cpu, cuda, cuda:1 ...; auto takes a GPU when there.")
+    device: Device = "auto"
 
     def model_inputs(self) -> dict[str, Path | str]:
         """The reward model."""
@@ -40,9 +41,7 @@ class RewardJudge(Judge):
         from llmctl import modelref
 
         folder = modelref.hf_folder(self.model)
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = device_here(self.device)
         with modelref.silenced():
             tokenizer: Any = AutoTokenizer.from_pretrained(folder)
             model: Any = AutoModelForSequenceClassification.from_pretrained(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -23,6 +24,7 @@ dl{display:grid;grid-template-columns:fit-content(45%) 1fr;gap:.2rem 1.2rem;marg
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 pre{background:var(--card);padding:.7rem;border-radius:6px;white-space:pre-wrap;
 overflow-wrap:anywhere;margin:.3rem 0 1rem}
+code{background:var(--card);padding:.1em .3em;border-radius:3px}
 .tokens{line-height:2}.trained{background:color-mix(in srgb,var(--c) 30%,transparent)}
 .special{background:color-mix(in srgb,var(--b) 30%,transparent)}
 details{margin:.4rem 0}summary{cursor:pointer}
@@ -49,8 +51,9 @@ class Report:
         self._parts.append(f"<h2>{escape(text)}</h2>")
 
     def text(self, text: str) -> None:
-        """A paragraph."""
-        self._parts.append(f"<p>{escape(text)}</p>")
+        """A paragraph; what stands between backticks in it is shown as code."""
+        said = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+        self._parts.append(f"<p>{said}</p>")
 
     def facts(self, facts: Sequence[tuple[str, object]]) -> None:
         """Labels with values."""

@@ -64,6 +64,13 @@ def ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> li
     return found
 
 
+def upright(values: Sequence[float]) -> list[float]:
+    """Ticks of the upright axis; floats that are all 0 or 1 are shares, not counts."""
+    if set(values) <= {0, 1} and any(isinstance(value, float) for value in values):
+        return ticks(0, 1)
+    return ticks(min(values), max(values), whole=are_whole(values))
+
+
 def number(value: float) -> str:
     """A short number for an axis or a table."""
     if not math.isfinite(value):
@@ -163,7 +170,7 @@ def lines(
     if not every:
         return nothing(title)
     xs, ys = zip(*every, strict=True)
-    frame = Frame(*(ticks(min(each), max(each), whole=are_whole(each)) for each in (xs, ys)))
+    frame = Frame(ticks(min(xs), max(xs), whole=are_whole(xs)), upright(ys))
     parts = frame.axes(y_label)
     for n, points in enumerate(clean.values()):
         colour = COLOURS[n % len(COLOURS)]
@@ -188,11 +195,11 @@ def bars(title: str, items: Sequence[tuple[str, float, float | None]], y_label: 
 
     What is not a number keeps its place and its label, without a bar.
     """
-    drawn = [(v, e if e and drawable(e) else 0.0) for _, v, e in items if drawable(v)]
+    drawn = [(v, e if e and drawable(e) else 0) for _, v, e in items if drawable(v)]
     if not drawn:
         return nothing(title)
-    ends = [0.0, *(value - error for value, error in drawn), *(v + error for v, error in drawn)]
-    frame = Frame([0, len(items)], ticks(min(ends), max(ends), whole=are_whole(ends)))
+    ends = [0, *(value - error for value, error in drawn), *(v + error for v, error in drawn)]
+    frame = Frame([0, len(items)], upright(ends))
     parts = frame.axes(y_label, x_numbers=False)
     for n, (label, value, error) in enumerate(items):
         if not drawable(value):

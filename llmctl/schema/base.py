@@ -242,6 +242,8 @@ def _mistakes(problems: list[Any], data: Any) -> Iterator[tuple[Loc, Any]]:
     found = [(_real(each, data), each) for each in problems]
     said: set[Loc] = set()
     for loc, each in found:
+        if each["type"] in _COUNTS and any(at[: len(loc)] == loc != at for at, _ in found):
+            continue  # a tuple counts only the items that are right
         if each["type"] in _FORMS:
             if loc in said or any(len(at) > len(loc) and at[: len(loc)] == loc for at, _ in found):
                 continue
@@ -275,6 +277,8 @@ def _named(message: str) -> Loc:
     return tuple(int(p) if p.isdigit() else p for p in found[1].split(".")) if found else ()
 
 
+MOST_WORDS = 40
+"""A longer list of allowed words would bury what is said."""
 _COUNTS = {"too_short": ("at least", "min_length"), "too_long": ("at most", "max_length")}
 """Mistakes about how many items a list has, in words, and where the bound is told."""
 
@@ -291,7 +295,14 @@ def _message(each: Any, named: bool) -> str:
     if each["type"] in _FORMS or (short and not each["type"].startswith("backend")):
         message += f", found {_shown(given)}"
     if each["type"] == "literal_error" and isinstance(given, str):
-        near = nearest(given, re.findall("'([^']*)'", each["ctx"]["expected"]))
+        allowed = re.findall("'([^']*)'", each["ctx"]["expected"])
+        near = nearest(given, allowed)
+        if len(allowed) > MOST_WORDS:
+            alike = ", ".join(repr(word) for word in allowed if word[:1] == given[:1].lower())
+            message = f"input should be one of {len(allowed)} words" + (
+                f" (with '{given[0].lower()}': {alike})" if alike else ""
+            )  # fmt: skip
+            message += f", found {_shown(given)}"
         message += f", did you mean '{near}'?" if near else ""
     return f": {message[0].lower()}{message[1:]}" if named else message
 
@@ -349,13 +360,14 @@ def _has(stage: str, key: str) -> bool:
 def keys_at(cls: type[BaseModel], data: Any, loc: Loc) -> set[str]:
     """The valid keys of the mapping at `loc`."""
     annotation: Any = cls
-    for index, part in enumerate((*loc, None)):
+    for part in (*loc, None):
         model = _model(annotation, data)
         if part is None:
             if model is None:
                 return set()
             extra = {"kind"} if issubclass(model, Backend) else set()
-            return {*model.model_fields, *extra, *(["extends"] if index == 0 else [])}
+            extra |= {"extends"} if issubclass(model, Recipe) else set()
+            return {*model.model_fields, *extra}
         data = data[part] if isinstance(data, dict | list) else None  # type: ignore[index]
         if isinstance(part, int):
             items = [a for a in options(annotation) if get_origin(a) in (list, tuple)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -164,6 +164,13 @@ class DedupRecipe(Recipe):
     examples: int = Field(
         20, ge=0, le=1000, description="Dropped rows beside their twins in the report, per reason."
     )
+
+    @field_validator("data")
+    @classmethod
+    def _some_data(cls, data: Path | list[Path]) -> Path | list[Path]:
+        if data == []:
+            raise ValueError("the list is empty; name a file or a folder")
+        return data
 
     @model_validator(mode="after")
     def _methods_agree(self) -> Self:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from llmctl.evaluation.tasks.base import Task
 from llmctl.schema.base import Part, Recipe
-from llmctl.schema.parts import ModelRef
+from llmctl.schema.parts import Device, ModelRef
 from llmctl.words import nearest
 
 
@@ -54,7 +54,7 @@ class EvalRecipe(Recipe):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Arithmetic; auto is float32 on CPU and bfloat16 on a GPU."
     )
-    device: str = Field("auto", description="cpu, cuda, cuda:1 ...; auto takes a GPU when there.")
+    device: Device = "auto"
     gate: list[Rule] = Field(
         default_factory=list,
         description="What has to hold: exit code 4 when one rule fails, 5 when one cannot be "

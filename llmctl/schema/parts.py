@@ -20,6 +20,15 @@ ModelRef = Annotated[
 ]
 
 
+Device = Annotated[
+    str,
+    Field(
+        pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$",
+        description="cpu, cuda, cuda:1 ...; auto takes a GPU when there.",
+    ),
+]
+
+
 def _without_secret(address: str) -> str:
     if "@" in address.split("/")[2]:
         raise ValueError(

@@ -19,6 +19,8 @@ from llmctl.errors import RecipeError
 
 Loc = tuple[str | int, ...]
 ENV_PREFIX = "LLMCTL_SET__"
+LARGEST = 100_000
+"""Most values of a recipe: aliases of aliases would make any number of a few lines."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -123,6 +125,12 @@ def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
+def _key(node: yaml.Node, name: str) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise RecipeError(f"{name}:{_line(node)}: a key must be a word")
+    return str(node.value)
+
+
 def _build(
     loader: _Loader,
     node: yaml.Node,
@@ -134,11 +142,13 @@ def _build(
     """Plain data of a node; fills `places` on the way."""
     if any(node is each for each in around):
         raise RecipeError(f"{name}:{_line(node)}: an alias that contains itself")
+    if len(places) > LARGEST:
+        raise RecipeError(f"{name}:{_line(node)}: a recipe has at most {LARGEST:,} values")
     around = (*around, node)
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key_node, _ in node.value:
-            key = key_node.value
+            key = _key(key_node, name)
             if key in seen and key != "<<":
                 raise RecipeError(
                     f"{name}:{_line(key_node)}:{key_node.start_mark.column + 1}: `{key}` is there "
@@ -149,9 +159,7 @@ def _build(
         loader.flatten_mapping(node)
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:  # merged keys come first, own keys win
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise RecipeError(f"{name}:{_line(key_node)}: a key must be a word")
-            key = key_node.value
+            key = _key(key_node, name)
             if key in result and key not in own:
                 continue
             at = (*loc, key)
@@ -231,6 +239,8 @@ def assigned(base: Layer, dotted: str, text: str, where: str) -> Layer:
     path = dotted.split(".")
     if not all(path):
         raise RecipeError(f"{where}: the key '{dotted}' has an empty part")
+    if path[0] == "extends":
+        raise RecipeError(f"{where}: `extends` names a file and can be written in a recipe only")
     return _assign(base, path, value, place)
 
 

@@ -13,6 +13,7 @@ from llmctl import modelref, rows, shards, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import GateError, InputError, LlmctlError
 from llmctl.quantizers.base import Made, Measured
+from llmctl.records import check_example
 from llmctl.schema.quantize import Gate, QuantizeRecipe
 
 MIB = 2**20
@@ -89,11 +90,14 @@ def texts_of(path: Path) -> Iterator[str]:
         except UnicodeDecodeError:
             raise InputError(f"{path}: not UTF-8 text") from None
         return
-    for _, row in rows.placed(shards.find(path, "test")):
-        if "text" in row:
-            yield str(row["text"])
+    for where, row in rows.placed(shards.find(path, "test")):
+        if isinstance(row.get("text"), str):
+            yield row["text"]
         elif "messages" in row:
-            yield "\n".join(str(m["content"]) for m in row["messages"])
+            check_example(row, where)
+            yield "\n".join(message["content"] for message in row["messages"])
+        else:
+            raise InputError(f"{where}: has no `text` and no `messages`; found {', '.join(row)}")
 
 
 def windows_of(recipe: QuantizeRecipe, tokenizer: Any, text: Path) -> list[list[int]]:

@@ -308,6 +308,7 @@ def test_a_json_list_has_the_lines_of_its_rows(tmp_path_factory: pytest.TempPath
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 WRONG: dict[str, tuple[str, str, str | None, str]] = {
+    "a text that is null": ("r.jsonl", '{"text": null}', None, "r.jsonl:1: `text` is null, text"),
     "nothing known": ("r.jsonl", '{"a": 1}', None, "r.jsonl:1: no known format has the keys"),
     "two formats": (
         "r.jsonl",

@@ -16,7 +16,7 @@ import pytest
 
 from llmctl.engines.base import Engine, Reply, Request, Session
 from llmctl.engines.openai import retry_after
-from llmctl.engines.transformers import TransformersSession
+from llmctl.engines.transformers import TransformersSession, device_here
 from llmctl.errors import LlmctlError, MissingError
 from llmctl.generation.spending import OutOfBudgetError, Spending, charged
 from llmctl.rag.embedders.base import Embedder
@@ -37,6 +37,15 @@ SCHEMA = {
 
 def user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    pytest.importorskip("torch")
+    assert device_here("cpu") == "cpu" and device_here("auto") in ("cpu", "cuda")
+    with pytest.raises(MissingError, match=r"^device: cuda:99 is not on this machine"):
+        device_here("cuda:99")
+    with pytest.raises(ValueError, match="device"):
+        Engine.of({"kind": "transformers", "model": "m", "device": "tpu"})
 
 
 def test_echo_fills_a_schema(tmp_path: Path) -> None:

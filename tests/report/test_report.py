@@ -26,7 +26,7 @@ HOSTILE = [
 ]
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 ALLOWED = re.compile(
-    "html|head|meta|title|style|body|h1|h2|p|dl|dt|dd|table|tr|th|td|div|span|i|br|pre|"
+    "html|head|meta|title|style|body|h1|h2|p|code|dl|dt|dd|table|tr|th|td|div|span|i|br|pre|"
     "details|summary|figure|figcaption|svg|line|text|polyline|circle|rect|path"
 )
 
@@ -109,6 +109,12 @@ def test_any_text_is_shown_as_text(text: str) -> None:
     harmless(full(text).html())
 
 
+def test_backticks_in_a_paragraph_are_code() -> None:
+    report = Report("t")
+    report.text("`seed` and `<b>` are keys, a lone ` is none")
+    assert "<p><code>seed</code> and <code>&lt;b&gt;</code> are keys, a lone ` is" in report.html()
+
+
 def test_a_table_shows_all_digits_of_a_count() -> None:
     report = Report("t")
     report.table(["bytes"], [[144811072]])
@@ -159,14 +165,28 @@ def test_ticks_are_few_and_span_the_values(a: float, b: float) -> None:
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=40))
 def test_axes_of_counts_have_whole_numbers(values: list[int]) -> None:
     """Half a row is nothing that an axis can name."""
-    numbers = [float(value) for value in values]
     for html in (
-        plots.histogram("t", {"a": numbers}),
-        plots.bars("t", [("a", value, None) for value in numbers]),
-        plots.lines("t", {"a": list(enumerate(numbers))}),
+        plots.histogram("t", {"a": [float(value) for value in values]}),
+        plots.bars("t", [("a", value, None) for value in values]),
+        plots.lines("t", {"a": list(enumerate(values))}),
     ):
-        shown = re.findall(r"<text[^>]*>([^<]+)</text>", html)
-        assert not [tick for tick in shown if "." in tick and "e+" not in tick]
+        assert not [tick for tick in shown_ticks(html) if "." in tick and "e+" not in tick]
+
+
+@pytest.mark.parametrize("shares", [[0.0, 1.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+def test_axes_of_shares_have_fractions_also_when_all_or_nothing_was_right(
+    shares: list[float],
+) -> None:
+    for html in (
+        plots.bars("t", [("a", value, None) for value in shares]),
+        plots.lines("t", {"a": list(enumerate(shares))}),
+    ):
+        assert [tick for tick in shown_ticks(html) if re.fullmatch(r"0\.\d+", tick)]
+
+
+def shown_ticks(html: str) -> list[str]:
+    """The numbers at the axes."""
+    return re.findall(r"<text[^>]*>([^<]+)</text>", html)
 
 
 def test_each_of_few_whole_numbers_has_a_bar_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,21 @@ MISTAKES = {
     "stage: dedup\nout: out\ndata: [rows.jsonl, 4]\nmethods: {kind: exact}\n": [
         "3:20: data.1: a path is needed, found 4",
         "4:1: methods: a list is needed, found a mapping",
+    ],
+    "stage: dedup\nout: out\ndata: []\n": ["3:1: data: the list is empty; name a file or a folder"],
+    "stage: dedup\n? [a, b]\n: 3\n": ["2: a key must be a word"],
+    "stage: dedup\nkeep: &x {? [a]: 3}\n<<: *x\n": ["2: a key must be a word"],
+    "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+    + "".join(
+        f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n"
+        for a, b in pairwise("abcdef")
+    ): ["1: a recipe has at most 100,000 values"],
+    "stage: ingest\nout: out\nsource: a\nreaders: [{kind: csv, per: cell}]\n": [
+        "4:23: readers.0.per: input should be 'table' or 'row', found 'cell'"
+    ],
+    "stage: dedup\nout: out\ndata: a\nmethods: [{kind: minhash, bar: 3}]\n": [
+        "4:27: unknown key 'bar' in methods.0; there are: bands, ignore_case, kind, ngram, "
+        "permutations, recall, rows, sweep, symbols, threshold, unit"
     ],
     "stage: dedup\nout: 2026-01-01\ndata: a\n": ["2:1: out: a path is needed, found 2026-01-01"],
     "stage: dedup\nout: out\ndata: a\nmethods: []\n": ["4:1: methods: at least 1 needed, found 0"],
@@ -54,6 +70,21 @@ def test_one_line_for_each_mistake(tmp_path: Path, text: str) -> None:
         load(None, recipe)
     found = [line.removeprefix(f"{recipe}:") for line in str(caught.value).splitlines()]
     assert sorted(found) == MISTAKES[text]
+
+
+def test_a_long_list_of_allowed_words_is_cut(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    cleaners = "cleaners: [{kind: language, allowed: [english]}]\n"
+    recipe.write_text(f"stage: ingest\nout: out\nsource: a\n{cleaners}")
+    with pytest.raises(RecipeError, match=r"one of \d+ words \(with 'e': 'el', 'en', .*'english'$"):
+        load(None, recipe)
+
+
+def test_extends_is_no_value_to_set(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("stage: dedup\nout: out\ndata: a\n")
+    with pytest.raises(RecipeError, match=r"^--set extends: `extends` names a file"):
+        load(None, recipe, ["extends=base.yaml"])
 
 
 def test_what_is_not_installed_is_named_with_its_extra() -> None:

@@ -108,6 +108,11 @@ def rows_of(path: Path, split: str = "test") -> list[Item]:
     return found
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a value of a row is a text or a number, so that it can be asked or answered."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
 def draw(items: Sequence[Any], limit: int | None, seed: int) -> list[Any]:
     """At most `limit` items, drawn with the seed, in their own order."""
     from random import Random

@@ -10,7 +10,16 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from llmctl.errors import InputError
-from llmctl.evaluation.tasks.base import Item, Scored, Task, draw, nll, rows_of, too_long
+from llmctl.evaluation.tasks.base import (
+    Item,
+    Scored,
+    Task,
+    draw,
+    is_plain,
+    nll,
+    rows_of,
+    too_long,
+)
 
 
 class ChoiceTask(Task):
@@ -84,8 +93,10 @@ def right(item: Item) -> int:
     for key in ("question", "choices", "answer"):
         if key not in item.data:
             raise InputError(f"{item.where}: has no `{key}`; found {', '.join(item.data)}")
+    if not is_plain(item.data["question"]):
+        raise InputError(f"{item.where}: `question` must be text")
     choices, answer = item.data["choices"], item.data["answer"]
-    if not isinstance(choices, list) or len(choices) < 2 or not all(map(str, choices)):
+    if not isinstance(choices, list) or len(choices) < 2 or not all(map(_is_option, choices)):
         raise InputError(f"{item.where}: `choices` must be a list of at least two texts")
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
         return answer
@@ -98,6 +109,10 @@ def right(item: Item) -> int:
         f"{item.where}: `answer` {answer!r} is not an option: an index from 0 to "
         f"{len(choices) - 1}, a letter or one of the texts"
     )
+
+
+def _is_option(value: Any) -> bool:
+    return is_plain(value) and bool(str(value))
 
 
 def cut(tokenizer: Any, context: str, option: str) -> tuple[list[int], list[bool]]:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from llmctl.errors import InputError
-from llmctl.evaluation.tasks.base import Item, Scored, Task, draw, rows_of, too_long
+from llmctl.evaluation.tasks.base import Item, Scored, Task, draw, is_plain, rows_of, too_long
+from llmctl.records import check_example, check_prompt
 
 
 class GenerateTask(Task):
@@ -84,6 +85,7 @@ def asked(item: Item) -> tuple[list[dict[str, str]], list[str]]:
     """(messages, right answers) of a row; raises InputError at the row."""
     row = item.data
     if "messages" in row and "prompt" not in row:
+        check_example(row, item.where)
         *prompt, last = row["messages"]
         if not prompt or last.get("role") != "assistant":
             raise InputError(f"{item.where}: `messages` must end with the assistant's right answer")
@@ -94,10 +96,13 @@ def asked(item: Item) -> tuple[list[dict[str, str]], list[str]]:
     prompt, answer = row["prompt"], row["answer"]
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
-    answers = [str(each) for each in (answer if isinstance(answer, list) else [answer])]
+    answers = answer if isinstance(answer, list) else [answer]
     if not prompt or not answers:
         raise InputError(f"{item.where}: the prompt or the answer is empty")
-    return prompt, answers
+    check_prompt({"prompt": prompt}, item.where)
+    if not all(map(is_plain, answers)):
+        raise InputError(f"{item.where}: `answer` must be one text or several")
+    return prompt, [str(each) for each in answers]
 
 
 def words(text: str) -> list[str]:

@@ -58,7 +58,9 @@ class PerplexityTask(Task):
         for item in rows_of(self.data):
             if "text" not in item.data:
                 raise InputError(f"{item.where}: has no `text`; found {', '.join(item.data)}")
-            yield item.where, str(item.data["text"])
+            if not isinstance(item.data["text"], str):
+                raise InputError(f"{item.where}: `text` must be text")
+            yield item.where, item.data["text"]
 
     def score(self, session: Any, items: Sequence[Item], work: Path) -> Iterator[Scored]:
         """The mean loss of each block's tokens."""
