@@ -8,11 +8,13 @@ integer arithmetic modulo 2**64, so `kernels_numba` gives the same bits.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +37,7 @@ SET_SHIFT = np.uint64(11)
 GROUP = 1 << 11
 CHUNK = 1 << 20
 SYMBOLS = b"+-*/%=<>^|~$#@&\\"
+SPACES = re.compile(rb"  +")
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,18 @@ def shape(n: int, *, characters: bool = False, symbols: bool = False, case: bool
     if case:
         codes[65:91] += 32
     return Shape(n, byte_classes(characters=characters, symbols=symbols), codes)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What counts in a text that is compared whole: each byte's form, and the bytes of gaps."""
+
+    table: bytes
+    """The 256 bytes as they are compared; gaps are spaces."""
+    gaps: NDArray[np.bool_]
+    """A run of these is one space."""
+    strip: bool
+    """Whether gaps at the ends count for nothing."""
 
 
 def mix(x: Words) -> Words:
@@ -267,6 +282,17 @@ def _letter_sums(data: Bytes, offsets: Ids) -> Words:
     return sums
 
 
+def _digests(data: Bytes, offsets: Ids, form: Plain) -> Words:
+    """BLAKE2b of each text; runs of gaps are spaces after the table."""
+    found, view = bytearray(), memoryview(data)  # type: ignore[arg-type]
+    for begin, end in zip(offsets[:-1].tolist(), (offsets[1:] - 1).tolist(), strict=True):
+        text = bytes(view[begin:end]).translate(form.table)
+        if form.gaps.any():
+            text = SPACES.sub(b" ", text)
+        found += blake2b(text.strip(b" ") if form.strip else text, digest_size=16).digest()
+    return np.frombuffer(bytes(found), np.uint64).reshape(-1, 2)
+
+
 def _bands(signature: NDArray[np.uint32], bands: int, rows: int) -> tuple[Words, Words]:
     """The key of each text in each band, shape (bands, texts), and a hash of all."""
     columns = signature.T.astype(np.uint64)
@@ -312,9 +338,14 @@ class Kernel:
     bands: Callable[[NDArray[np.uint32], int, int], tuple[Words, Words]]
     letters: Callable[[Bytes, Ids], Words]
     """A number for each text that depends on its letters only, whatever stands between them."""
+    digests: Callable[[Bytes, Ids, Plain], Words]
+    """128 bits of each text, shape (texts, 2), equal for texts that are the same in plain form.
+
+    Which bits they are depends on the kernel, and the compiled one's on the process.
+    """
 
 
-NUMPY = Kernel("numpy", _sign, _sets, _grams, _jaccard, _bands, _letter_sums)
+NUMPY = Kernel("numpy", _sign, _sets, _grams, _jaccard, _bands, _letter_sums, _digests)
 
 
 def kernel(name: str = "auto") -> Kernel:

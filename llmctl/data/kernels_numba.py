@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numba as nb
@@ -17,6 +18,7 @@ from llmctl.data.kernels import (
     Bytes,
     Ids,
     Kernel,
+    Plain,
     Shape,
     Words,
     powers,
@@ -31,6 +33,8 @@ SHORT = 1 << 16
 """Bytes of a text that is hashed without branches, by tables of this many powers."""
 LANES = 8
 """Shingles of a text that are permuted together."""
+KEYS: Words = np.frombuffer(os.urandom(16), np.uint64)
+"""Of the digests: nobody can write two texts that have the same without knowing them."""
 
 
 @nb.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
@@ -220,6 +224,41 @@ def _letters(data: Any, offsets: Any, table: Any) -> Any:
     return out
 
 
+@nb.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+def _taken(state: Any, byte: Any) -> Any:
+    """The state (two hashes, the bytes that wait for them, how many came) after one byte more."""
+    one, two, word, size = state
+    word = (word << U(8)) | U(byte)
+    size += 1
+    if size % 8 == 0:
+        one, two = _mix(one ^ word) * _MULT, _mix(two + word) * _BASE
+    return one, two, word, size
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _digests(data: Any, offsets: Any, table: Any, gaps: Any, strip: Any, keys: Any) -> Any:
+    """Two keyed hashes of each text in its plain form."""
+    out = np.empty((offsets.shape[0] - 1, 2), dtype=np.uint64)
+    for d in range(out.shape[0]):
+        state = keys[0], keys[1], U(0), 0
+        gap, begun = False, not strip
+        for byte in data[offsets[d] : offsets[d + 1] - 1]:
+            if gaps[byte]:
+                gap = begun
+            else:
+                if gap:
+                    state = _taken(state, 32)
+                state = _taken(state, table[byte])
+                gap, begun = False, True
+        if gap and not strip:
+            state = _taken(state, 32)
+        one, two, word, size = state
+        rest = word & ((U(1) << U(8 * (size % 8))) - U(1))
+        out[d, 0] = _mix(one ^ rest ^ _mix(U(size)))
+        out[d, 1] = _mix(two + rest + _mix(U(size)))
+    return out
+
+
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _jaccard(flat: Any, pointer: Any, x: Any, y: Any) -> Any:
     out = np.empty(x.shape[0], dtype=np.float64)
@@ -288,4 +327,10 @@ def _letter_sums(data: Bytes, offsets: Ids) -> Words:
     return found
 
 
-NUMBA = Kernel("numba", _sign, _sets, _ordered, _jaccard, _band_keys, _letter_sums)
+def _plain_digests(data: Bytes, offsets: Ids, form: Plain) -> Words:
+    table = np.frombuffer(form.table, np.uint8)
+    found: Words = _digests(_fixed(data), offsets, table, form.gaps, form.strip, KEYS)
+    return found
+
+
+NUMBA = Kernel("numba", _sign, _sets, _ordered, _jaccard, _band_keys, _letter_sums, _plain_digests)

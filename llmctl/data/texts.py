@@ -81,21 +81,10 @@ def in_place(file: Path) -> Bytes:
 
 
 class Folded:
-    """Texts without differences that do not count: ASCII ones as they lie, the others beside.
+    """Texts as they lie, and in place of some of them (not ASCII, rising places) others."""
 
-    ASCII is folded by the kernels' byte tables.
-    """
-
-    def __init__(
-        self, buffer: Buffer, order: Ids | None, case: bool, file: Path | None, threads: int
-    ) -> None:
-        self._buffer, self._order = buffer, order
-        self._foreign = _foreign(buffer, order, threads)
-        view = memoryview(buffer.data)  # type: ignore[arg-type]
-        begins, ends = (buffer.offsets[self._place(self._foreign) + end].tolist() for end in (0, 1))
-        spans = zip(begins, ends, strict=True)
-        texts = (str(view[begin : end - 1], "utf-8", "surrogatepass") for begin, end in spans)
-        self._beside = joined((encoded(text, case=case) for text in texts), file)
+    def __init__(self, buffer: Buffer, order: Ids | None, foreign: Ids, beside: Buffer) -> None:
+        self._buffer, self._order, self._foreign, self._beside = buffer, order, foreign, beside
 
     def sizes(self, ids: Ids) -> Ids:
         """Bytes of some texts."""
@@ -163,6 +152,7 @@ class Texts(Sequence[str]):
         self._buffer = buffer
         self._order = order
         self._data = memoryview(buffer.data)  # type: ignore[arg-type]
+        self._foreign: Ids | None = None
         self._folded: dict[bool, Folded] = {}
 
     @classmethod
@@ -175,10 +165,25 @@ class Texts(Sequence[str]):
         return Texts(self._buffer, order if self._order is None else self._order[order])
 
     def folded(self, *, case: bool, file: Path | None, threads: int = 1) -> Folded:
-        """The texts as the kernels read them, made once; in `file` what is not ASCII."""
+        """The texts as the kernels read them, made once; in `file` what is not ASCII.
+
+        ASCII is folded by the kernels' byte tables.
+        """
         if case not in self._folded:
-            self._folded[case] = Folded(self._buffer, self._order, case, file, threads)
+            foreign = self.foreign(threads)
+            texts = (encoded(text, case=case) for text in self.some(foreign))
+            self._folded[case] = self.with_beside(foreign, joined(texts, file))
         return self._folded[case]
+
+    def foreign(self, threads: int = 1) -> Ids:
+        """The places of the texts that are not ASCII."""
+        if self._foreign is None:
+            self._foreign = _foreign(self._buffer, self._order, threads)
+        return self._foreign
+
+    def with_beside(self, places: Ids, texts: Buffer) -> Folded:
+        """The texts with others in some places, which rise."""
+        return Folded(self._buffer, self._order, places, texts)
 
     def __len__(self) -> int:
         return len(self._buffer) if self._order is None else len(self._order)

@@ -206,9 +206,12 @@ def test_exact_is_the_first_row_of_the_same_folded_text(
         }
     )
     texts = texts + [t.swapcase() for t in texts[:4]] + [t.replace(" ", "\n ") for t in texts[:4]]
+    texts += [f" {t}" for t in texts[:2]] + [f"{t}-" for t in texts[:2]] + [f"{t}\0" for t in texts]
     first: dict[str, int] = {}
     expected = []
     for i, text in enumerate(texts):
         kept = first.setdefault(method.folded(text), i)  # type: ignore[attr-defined]
         expected.append(kept if kept != i else -1)
-    assert found(texts, method).twin.tolist() == expected
+    for name in ("numpy", "auto"):
+        rows = Rows(texts, 0, kernels.kernel(name))
+        assert method.find(rows, np.ones(len(texts), bool)).twin.tolist() == expected

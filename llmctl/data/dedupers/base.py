@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -51,9 +52,13 @@ class Rows:
 
     def folded(self, *, case: bool) -> Folded:
         """The texts as the kernels read them."""
-        texts = self.texts if isinstance(self.texts, Texts) else Texts.of(self.texts)
         file = self.file("folded-case" if case else "folded")
-        return texts.folded(case=case, file=file, threads=self.threads)
+        return self.held.folded(case=case, file=file, threads=self.threads)
+
+    @cached_property
+    def held(self) -> Texts:
+        """The texts as bytes."""
+        return self.texts if isinstance(self.texts, Texts) else Texts.of(self.texts)
 
     def file(self, name: str) -> Path | None:
         """Where to put something large, or None."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from llmctl import ui
 from llmctl.data.dedupers.base import Deduper, Found, Rows
 from llmctl.data.folding import composed, unpunctuated
-from llmctl.data.kernels import GROUP, Ids, Words, cuts, mapped
-from llmctl.data.texts import picked
+from llmctl.data.kernels import GROUP, Ids, Plain, Words, cuts, mapped
+from llmctl.data.texts import joined, picked
 from llmctl.data.twins import Pairs
 
 
@@ -56,20 +54,37 @@ class ExactDeduper(Deduper):
         alike = (np.append(same, False) | np.append(False, same))[: len(ids)]
         return np.sort(ids[order[alike]])
 
+    def _plain(self) -> Plain:
+        """The same for ASCII, by byte."""
+        table, gaps = np.arange(256, dtype=np.uint8), np.zeros(256, bool)
+        for byte in range(128):
+            letter = chr(byte)
+            table[byte] = ord(letter.lower() if self.ignore_case else letter)
+            gaps[byte] = (self.ignore_space and letter.isspace()) or (
+                self.ignore_punctuation and unpunctuated(letter) == " "
+            )
+        table[gaps] = ord(" ")
+        return Plain(table.tobytes(), gaps, self.ignore_space)
+
+    def _digests(self, rows: Rows, ids: Ids) -> Words:
+        """128 bits of each folded text, shape (ids, 2)."""
+        foreign = np.intersect1d(rows.held.foreign(rows.threads), ids, assume_unique=True)
+        folded = (self.folded(text) for text in picked(rows.held, foreign))
+        beside = joined(
+            (text.encode("utf-8", "surrogatepass") for text in folded), rows.file("exact")
+        )
+        source, plain = rows.held.with_beside(foreign, beside), self._plain()
+
+        def work(cut: tuple[int, int]) -> Words:
+            return rows.kernel.digests(*source.part(ids[cut[0] : cut[1]]), plain)
+
+        parts = mapped(work, cuts(source.sizes(ids), GROUP), rows.threads, "exact")
+        return np.concatenate([np.empty((0, 2), np.uint64), *parts])
+
     def find(self, rows: Rows, alive: NDArray[np.bool_]) -> Found:
         """The first row with a hash is kept."""
         ids = self._alike(rows, np.flatnonzero(alive))
-        digests, known = bytearray(), dict[bytes, bytes]()
-        with ui.progress("exact", len(ids)) as advance:
-            tell = ui.in_steps(advance)
-            for text in picked(rows.texts, ids):
-                raw = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-                if raw not in known:  # most repeats are the same bytes, which are folded once
-                    folded = self.folded(text).encode("utf-8", "surrogatepass")
-                    known[raw] = blake2b(folded, digest_size=16).digest()
-                digests += known[raw]
-                tell(1)
-        high, low = np.frombuffer(digests, np.uint64).reshape(-1, 2).T
+        high, low = self._digests(rows, ids).T
         order = np.lexsort((ids, low, high))
         new = np.append(True, (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0))[: len(ids)]
         place = np.maximum.accumulate(np.where(new, np.arange(len(ids)), 0))
