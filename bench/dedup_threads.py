@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from llmctl.data import kernels, scan
 from llmctl.data.dedupers.base import Deduper, Rows
 from llmctl.data.entries import collected
+from llmctl.stages.dedup import warm_up
 
 T = TypeVar("T")
 ROUNDS = 3
@@ -51,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("docs", type=Path)
     data = parser.parse_args().docs
+    warm_up()
     once(data, 1)  # compiles
     best: dict[tuple[int, str], list[float]] = {}
     for _ in range(ROUNDS):

@@ -27,7 +27,7 @@ def batches(
 ) -> Iterator[Batch]:
     """All rows of a file, in order; raises at the first line that is not a row."""
     work = partial(batch, path, tuple(fields), reason)
-    return LocalRunner().parts(work, blocks.blocks(path, threads), threads)
+    return LocalRunner().parts(work, blocks.blocks(path), threads)
 
 
 def batch(path: Path, fields: tuple[str, ...], reason: str | None, block: Block) -> Batch:
