@@ -64,7 +64,8 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     measure(artifact, verdicts, fixed)
     copied = partial(copy_kept, recipe, artifact, files, verdicts, place)
     told = partial(tell, recipe, artifact, verdicts, place, fixed)
-    mapped(lambda write: write(), [copied, told], threads_of(recipe))
+    threads = threads_of(recipe) if spill is None else 1  # side by side they need more memory
+    mapped(lambda write: write(), [copied, told], threads)
     if recipe.index:
         index.write(recipe, artifact, verdicts, place)
     copy_splits(recipe, artifact)

@@ -13,7 +13,7 @@ from llmctl import ui
 from llmctl.data import kernels, twins
 from llmctl.data.dedupers.base import Deduper, Found, Rows, Signed
 from llmctl.data.kernels import Ids, Kernel, Shape, Source, mapped, narrow
-from llmctl.data.runners.base import Compare, Sign, compared
+from llmctl.data.runners.base import Compare, Sign, compared, pairs_of
 from llmctl.data.twins import Floats, Pairs
 
 Counts = NDArray[np.int32]
@@ -22,31 +22,27 @@ COMPARED = 1 << 12
 """Pairs of signatures compared at a time (4 MB)."""
 ROOM = 0.25
 """Space for the sets of later rounds, as a share of the first one's."""
-BULK = 1 << 24
-"""Bytes of text whose shingle sets are held together when memory is short."""
+BULK = 1 << 23
+"""Bytes of text whose shingle sets a thread holds together when memory is short."""
 
 
 class _Sets:
-    """Shingle sets of the rows that are compared, each made once while they are kept."""
+    """Shingle sets of the rows that are compared, each made once."""
 
     def __init__(self, source: Source, form: Shape, ids: Ids, use: Kernel, threads: int) -> None:
         self._make = (source, form, use, threads)
         self._ids = ids
-        self._clear()
-
-    def _clear(self) -> None:
         self._place: NDArray[Any] = narrow(np.full(len(self._ids), -1), len(self._ids))
         self._flat, self._pointer = np.empty(0, np.uint64), np.zeros(1, np.int64)
 
-    def jaccard(self, x: Ids, y: Ids, *, keep: bool) -> Floats:
-        """Exact similarities of pairs; `keep` holds their sets for the next call."""
+    def jaccard(self, x: Ids, y: Ids) -> Floats:
+        """Exact similarities of pairs of rows."""
         source, form, use, threads = self._make
         wanted = np.zeros(len(self._ids), bool)
         wanted[x] = wanted[y] = True
         new = np.flatnonzero(wanted & (self._place < 0))
-        room = ROOM if keep else 0
         flat, pointer = kernels.shingle_sets(
-            source, form, self._ids[new], use, threads, room, "sets"
+            source, form, self._ids[new], use, threads, ROOM, "sets"
         )
         self._place[new] = np.arange(len(new)) + len(self._pointer) - 1
         begin, end = int(self._pointer[-1]), int(self._pointer[-1] + pointer[-1])
@@ -58,10 +54,7 @@ class _Sets:
                 self._flat = np.concatenate([self._flat[:begin], np.empty(end, np.uint64)])
             self._flat[begin:end] = flat[: pointer[-1]]
         left, right = self._place[x], self._place[y]
-        score = kernels.jaccard(self._flat, self._pointer, left, right, use, threads, "verify")
-        if not keep:
-            self._clear()
-        return score
+        return kernels.jaccard(self._flat, self._pointer, left, right, use, threads, "verify")
 
 
 class MinhashDeduper(Deduper):
@@ -151,7 +144,18 @@ class MinhashDeduper(Deduper):
         # A pair whose signatures agree six deviations below the threshold is not worth its sets.
         floor = lowest - 6 * (lowest * (1 - lowest) / self.permutations) ** 0.5
 
-        sets = _Sets(source, form, ids, use, threads)
+        sets, task = _Sets(source, form, ids, use, threads), Compare(use.name, form)
+
+        def exactly(x: Ids, y: Ids) -> Floats:
+            if rows.runner.remote:
+                return compared(rows.runner, task, source, ids[x], ids[y], threads)
+            if rows.spill is None:
+                return sets.jaccard(x, y)
+            bulk = np.cumsum(source.sizes(ids[x]) + source.sizes(ids[y]))
+            ends = np.searchsorted(bulk, np.arange(BULK, bulk[-1] if len(bulk) else 0, BULK))
+            pairs = list(zip(np.split(ids[x], ends), np.split(ids[y], ends), strict=True))
+            made = mapped(lambda pair: task(pairs_of(source, *pair)), pairs, threads, "verify")
+            return np.concatenate(made)
 
         def measure(x: Ids, y: Ids) -> Floats:
             def agreement(at: int) -> Floats:
@@ -163,16 +167,7 @@ class MinhashDeduper(Deduper):
             parts = mapped(agreement, list(range(0, len(x), COMPARED)), threads)
             score = np.concatenate([np.empty(0), *parts])
             close = np.flatnonzero(score >= floor)
-            bulk = np.zeros(0)
-            if rows.spill:
-                bulk = np.cumsum(sum(source.sizes(ids[side[close]]) for side in (x, y)))
-            ends = np.searchsorted(bulk, np.arange(BULK, bulk[-1] if len(bulk) else 0, BULK))
-            if rows.runner.remote:
-                left, right, task = ids[x[close]], ids[y[close]], Compare(use.name, form)
-                score[close] = compared(rows.runner, task, source, left, right, threads)
-            else:
-                for part in np.split(close, ends):
-                    score[part] = sets.jaccard(x[part], y[part], keep=rows.spill is None)
+            score[close] = exactly(x[close], y[close])
             score[score < floor] = 0.0
             return score
 

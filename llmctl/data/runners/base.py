@@ -67,14 +67,14 @@ class Compare:
         return kernels.jaccard(flat, pointer, x, y, use)
 
 
+def pairs_of(source: Source, x: Ids, y: Ids) -> tuple[Bytes, Ids, Ids, Ids]:
+    """A part for Compare: the texts x and y, each once, and which of them make the pairs."""
+    ids, places = np.unique(np.concatenate([x, y]), return_inverse=True)
+    return (*source.part(ids), places[: len(x)], places[len(x) :])
+
+
 def compared(runner: Runner, task: Compare, source: Source, x: Ids, y: Ids, threads: int) -> Floats:
     """The similarity of the texts x[i] and y[i], with the texts sent along."""
-
-    def part(at: int) -> tuple[Bytes, Ids, Ids, Ids]:
-        pairs = np.concatenate([x[at : at + PAIRS], y[at : at + PAIRS]])
-        ids, places = np.unique(pairs, return_inverse=True)
-        half = len(pairs) // 2
-        return (*source.part(ids), places[:half], places[half:])
-
-    made = runner.parts(task, (part(at) for at in range(0, len(x), PAIRS)), threads)
+    cuts = (slice(at, at + PAIRS) for at in range(0, len(x), PAIRS))
+    made = runner.parts(task, (pairs_of(source, x[cut], y[cut]) for cut in cuts), threads)
     return np.concatenate([np.empty(0), *made])
