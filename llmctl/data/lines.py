@@ -99,7 +99,9 @@ def text_of(row: Mapping[str, Any], fields: Sequence[str], where: str) -> str:
 
 
 def _flat(value: Any) -> str:
-    """Text, or the contents of messages; anything else as JSON."""
+    """Text, or the contents of messages; null is no text; anything else as JSON."""
+    if value is None:
+        return ""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):

@@ -185,6 +185,10 @@ class Texts(Sequence[str]):
         """The texts with others in some places, which rise."""
         return Folded(self._buffer, self._order, places, texts)
 
+    def empty(self, first: int = 0) -> int:
+        """How many texts from `first` on, as they were kept, have no character."""
+        return int((np.diff(self._buffer.offsets[first:]) == 1).sum())  # a newline is behind each
+
     def __len__(self) -> int:
         return len(self._buffer) if self._order is None else len(self._order)
 

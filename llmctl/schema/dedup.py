@@ -107,6 +107,7 @@ class Decontaminate(Part):
 class DedupRecipe(Recipe):
     """Rows in, the same rows without repeats out."""
 
+    impl: ClassVar[int] = 2
     needs: ClassVar[dict[str, str]] = {"numpy": ""}
 
     stage: Literal["dedup"] = Field(description="Always `dedup`.")

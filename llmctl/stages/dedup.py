@@ -52,6 +52,9 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     for kind in kinds:
         if not any(entries.values[kind]):
             ui.warn(f"no row has the fields that `{kind}` compares: it drops nothing")
+    if empty := entries.texts.empty(fixed):
+        artifact.metrics["without_text"] = empty
+        ui.warn(f"rows without text: {empty}; exact takes them for repeats, minhash for nothing")
     by_rank = None
     if rank is not None:
         by_rank = np.lexsort((rank[fixed:, 1], rank[fixed:, 0])) + fixed

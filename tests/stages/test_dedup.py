@@ -45,6 +45,26 @@ def test_a_field_that_no_row_has_is_told(
         assert capsys.readouterr().err.count("no row has the fields that `key` compares") == told
 
 
+@pytest.mark.parametrize("kernel", ["numpy", "numba"])
+def test_a_text_that_is_null_is_empty_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kernel: str
+) -> None:
+    """It was compared as the word null, so a row that says it left with the score 1."""
+    if kernel == "numba":
+        pytest.importorskip("numba")
+    texts = [None, "null", None, "", "5", 5]
+    data = jsonl(tmp_path / "rows.jsonl", [{"id": str(i), "text": t} for i, t in enumerate(texts)])
+    found = deduped(tmp_path / "out", data=data, kernel=kernel)
+    drop = rows_of(tmp_path / "out/dropped.jsonl")
+    assert [(d["id"], d["reason"], d["twin"]) for d in drop] == [
+        ("2", "exact", "0"), ("3", "exact", "0"), ("5", "exact", "4")
+    ]  # fmt: skip
+    assert found.metrics["without_text"] == 3
+    assert "rows without text: 3;" in capsys.readouterr().err
+    alone = deduped(tmp_path / "alone", data=data, kernel=kernel, methods=["minhash"])
+    assert alone.metrics["kept"] == 5 and alone.metrics["without_text"] == 3
+
+
 def test_train_rows_of_the_held_out_splits_leave_as_leaks(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     jsonl(
