@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmctl.report.html import Report
+from llmctl.report.html import Pieces, Report
 
 if TYPE_CHECKING:
     from llmctl.artifact import Artifact
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 SHOWN = 2000
 """Characters of a text in the report."""
-LARGEST = 10
+LARGEST, BEGINNING = 10, 120
+"""Clusters that are shown, and characters of a row of each."""
 SIZES = (2, 3, 4, 10, 100, 1000, 2**62)
 """Sizes of clusters that are counted together."""
 
@@ -77,12 +78,15 @@ def contamination(recipe: DedupRecipe, report: Report, verdicts: Verdicts) -> No
     for what in (True, False):
         rows = leaks.rows(verdicts.entries, dropped=what)
         texts = _texts(verdicts, dropped=what)
+        pairs: list[tuple[str, dict[str, Pieces]]] = []
         for each in sorted(rows, key=lambda row: row["score"])[: recipe.examples]:
             row, item = texts[each["id"], each["line"]], _item(verdicts, each)
-            verb = "dropped" if what else "flagged"
-            told = f"{verb} {each['id']} ({each['score']:.3f}, {each['rule']})"
-            report.tokens(told, common(row, item))
-            report.tokens(f"{each['benchmark']}: {each['twin']}", common(item, row))
+            told = f"{each['score']:.3f}, {each['rule']}"
+            name = f"{each['benchmark']}: {each['twin']}"
+            pairs.append((told, {each["id"]: common(row, item), name: common(item, row)}))
+        if pairs:
+            title = "Dropped for a benchmark" if what else "Flagged for a benchmark"
+            report.token_rows(f"{title}: the least sure", pairs)
 
 
 def _texts(verdicts: Verdicts, *, dropped: bool) -> dict[tuple[str, str], str]:
@@ -128,7 +132,7 @@ def clusters(report: Report, verdicts: Verdicts) -> None:
             [[name, str(n)] for name, n in zip(names, counts, strict=True) if n],
         )
         report.heading("Largest clusters")
-        shown = [[str(sizes[i]), verdicts.entries[i].id, _line(verdicts, i)[:120]] for i in largest]
+        shown = [[int(sizes[i]), verdicts.entries[i].id, _beginning(verdicts, i)] for i in largest]
         report.table(["rows", "first row", "text"], shown)
 
 
@@ -158,16 +162,17 @@ def drops(recipe: DedupRecipe, report: Report, verdicts: Verdicts) -> None:
     for i in gone.tolist():
         shown.setdefault(verdicts.reason(i), []).append(i)
     for reason, rows in shown.items():
-        chosen = rows[: recipe.examples]
-        if chosen:
-            report.heading(f"Dropped as {reason}: the least similar")
-        for i in chosen:
+        pairs: list[tuple[str, dict[str, Pieces]]] = []
+        for i in rows[: recipe.examples]:
             twin = int(verdicts.twin[i])
-            ids = verdicts.entries[i].id, verdicts.entries[twin].id
-            score = f"{verdicts.score[i]:.3f}"
             one, other = _line(verdicts, i), _line(verdicts, twin)
-            report.tokens(f"dropped {ids[0]} ({score})", differing(one, other))
-            report.tokens(f"kept {ids[1]}", differing(other, one))
+            texts: dict[str, Pieces] = {
+                f"dropped {verdicts.entries[i].id}": differing(one, other),
+                f"kept {verdicts.entries[twin].id}": differing(other, one),
+            }
+            pairs.append((f"similarity {verdicts.score[i]:.3f}", texts))
+        if pairs:
+            report.token_rows(f"Dropped as {reason}: the least similar", pairs)
 
 
 def differing(text: str, other: str) -> list[tuple[str, str]]:
@@ -191,6 +196,11 @@ def joined(pieces: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         else:
             found.append((text, kind))
     return found
+
+
+def _beginning(verdicts: Verdicts, i: int) -> str:
+    text = _line(verdicts, i)
+    return text if len(text) <= BEGINNING else text[: BEGINNING - 1].rstrip() + "…"
 
 
 def _line(verdicts: Verdicts, i: int) -> str:

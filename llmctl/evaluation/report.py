@@ -48,7 +48,7 @@ def write(
     report = Report(f"eval: {named(recipe)}")
     report.facts(
         [
-            ("model", named(recipe)),
+            ("model", recipe.model or "none"),
             ("baseline", recipe.baseline or "none"),
             ("intervals", f"{recipe.confidence:.0%}"),
             ("items", ", ".join(f"{r.task.title} {len(r.items)}" for r in results)),
@@ -75,15 +75,17 @@ def write(
             "smallest true difference that this many items show in 80 % of the cases."
         )
     report.table(columns, rows)
-    report.heading("Contamination")
-    report.text(
-        "Whether `dedup` found a task's items in the data that the model was tuned on. What the "
-        "base model was trained on is not known."
-    )
-    report.table(
-        ["task", "items in the training data"],
-        [(r.task.title, contamination.told(r.contamination)) for r in results],
-    )
+    if recipe.model:
+        report.heading("Contamination")
+        report.text(
+            "Whether `dedup` found a task's items in the data that the model was tuned on. What "
+            "the base model was trained on is not known."
+        )
+        report.table(
+            ["task", "items in the training data"],
+            [(r.task.title, contamination.told(r.contamination)) for r in results],
+        )
+    report.heading("Charts")
     first = {name.partition(".")[0]: name for name in reversed(measured)}
     for name in reversed(first.values()):
         each = measured[name]

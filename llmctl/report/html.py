@@ -19,7 +19,7 @@ max-width:980px;margin:2.5rem auto;padding:0 1.2rem;overflow-wrap:break-word}
 h1{font-size:1.7rem;margin:0 0 1rem}h2{font-size:1.2rem;margin:2.2rem 0 .6rem}
 table{border-collapse:collapse;margin:.6rem 0;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);text-align:left;
-vertical-align:top}th{color:var(--soft);font-weight:600}.wide{overflow-x:auto}
+vertical-align:top}.n{white-space:nowrap}th{color:var(--soft);font-weight:600}.wide{overflow-x:auto}
 dl{display:grid;grid-template-columns:fit-content(45%) 1fr;gap:.2rem 1.2rem;margin:.6rem 0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 pre{background:var(--card);padding:.7rem;border-radius:6px;white-space:pre-wrap;
@@ -63,10 +63,7 @@ class Report:
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table; numbers are shortened."""
         head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(_cell(cell))}</td>" for cell in row) + "</tr>"
-            for row in rows
-        )
+        body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
         self._parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
 
     def lines(
@@ -149,5 +146,6 @@ def _spans(pieces: Pieces) -> str:
 
 def _cell(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else plots.number(value)
+        return f"<td>{'' if value is None else escape(str(value))}</td>"
+    number = f"{value:,}" if isinstance(value, int) else plots.number(value)
+    return f'<td class="n">{number}</td>'
