@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmctl import ui
+from llmctl import rows as row_files
+from llmctl import shards, ui
 from llmctl.errors import InputError, RecipeError
 from llmctl.exploration import page
 from llmctl.exploration.profile import Profile, figures, profile
@@ -32,13 +33,16 @@ def show(
     from llmctl.report.html import Report
 
     files = parts(data)
+    for each in files.values():
+        shards.tell_part(each)
     chosen = embedder_of(embedder)
 
     def rows() -> Iterator[View]:
         for split, each in files.items():
             yield from views(split, each)
 
-    found = profile(rows(), tokenizer=tokenizer, embedder=chosen, size=sample, seed=seed)
+    count = sum(row_files.count(path) for each in files.values() for path in each)
+    found = profile(rows(), count, tokenizer=tokenizer, embedder=chosen, size=sample, seed=seed)
     if not found.sample.views:
         raise InputError(f"{data}: has no rows")
     report = Report(f"explore: {data}")

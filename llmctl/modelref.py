@@ -23,7 +23,7 @@ import struct
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from llmctl import digest
 from llmctl.errors import InputError, MissingError, install_hint
@@ -36,6 +36,8 @@ ON_ITS_BASE = (
     "method: lora for one model or a GGUF file"
 )
 """What can be done with a soft prompt or a prefix."""
+WEIGHT_TYPES: dict[str, Literal["bf16", "fp16"]] = {"bfloat16": "bf16", "float16": "fp16"}
+"""What config.json calls a type of 16 bits -> what a recipe calls it; every other is kept in 32."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -227,6 +229,13 @@ def silenced() -> Iterator[None]:
     finally:
         logging.disable(previous)
         hf_logging.set_verbosity(before)
+
+
+def weight_type(folder: Path) -> Literal["fp32", "bf16", "fp16"]:
+    """What the weights of a folder are numbers of, by its config.json."""
+    config = read_json(folder / "config.json")
+    name = config.get("dtype") or config.get("torch_dtype")
+    return WEIGHT_TYPES.get(str(name), "fp32")
 
 
 def identity(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from llmctl import digest, modelref, rows, shards
 from llmctl.errors import LlmctlError
 from llmctl.optimizers.base import Shape, elements
 from llmctl.runner import device_class
+from llmctl.schema.method import UNMERGED
 from llmctl.schema.training import TrainingRecipe
 
 LIBRARIES = {"cpu": 495_000_000, "cuda": 700_000_000}
@@ -46,6 +47,8 @@ class Model:
     heads: int
     kv_width: int
     """Width of the keys, and of the values, of one token in one layer."""
+    weight_type: str
+    """`fp32`, `bf16` or `fp16`: what `save_dtype: auto` saves."""
 
     @property
     def parameters(self) -> int:
@@ -89,6 +92,7 @@ def _of_folder(folder: Path) -> Model | None:
         about["vocab_size"],
         heads,
         width * (about.get("num_key_value_heads") or heads),
+        modelref.weight_type(folder),
     )
 
 
@@ -108,7 +112,7 @@ def _of_gguf(file: Path) -> Model | None:
         shapes |= {f"{at}mlp.{n}_proj.weight": (inner, hidden) for n in ("gate", "up")}
         shapes[f"{at}mlp.down_proj.weight"] = (hidden, inner)
         shapes |= {f"{at}{n}_layernorm.weight": (hidden,) for n in ("input", "post_attention")}
-    return Model(shapes, hidden, inner, layers, words, heads, kv)
+    return Model(shapes, hidden, inner, layers, words, heads, kv, "bf16")
 
 
 def trained(recipe: TrainingRecipe, model: Model) -> list[Shape]:
@@ -397,4 +401,14 @@ def disk(recipe: TrainingRecipe, model: Model) -> int:
     shapes = trained(recipe, model)
     one = 4 * elements(shapes) + recipe.optimizer.state_bytes(shapes)
     kept = 4 if recipe.keep_best else 3  # the newest is written before the oldest goes
-    return kept * one + 4 * model.parameters + 4 * elements(shapes)
+    if recipe.method == "full":
+        return kept * one + saved(recipe, model)
+    return kept * one + saved(recipe, model) + 4 * elements(shapes)
+
+
+def saved(recipe: TrainingRecipe, model: Model) -> int:
+    """Bytes of the weights that are saved, merged or trained whole."""
+    if recipe.method in UNMERGED:
+        return 0
+    kind = model.weight_type if recipe.save_dtype == "auto" else recipe.save_dtype
+    return (4 if kind == "fp32" else 2) * model.parameters

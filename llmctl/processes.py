@@ -15,10 +15,15 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def die_with_parent() -> None:
-    """In a child on Linux: SIGKILL comes when the parent is gone (prctl, PR_SET_PDEATHSIG)."""
+def die_with_parent(parent: int | None = None) -> None:
+    """In a child on Linux: SIGKILL comes when the parent is gone (prctl, PR_SET_PDEATHSIG).
+
+    With the `parent`'s number, also when it was gone before this call.
+    """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def signal_name(number: int) -> str:

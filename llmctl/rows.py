@@ -50,6 +50,11 @@ def numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{path}: rows are read from {known}, not '{path.suffix}'")
 
 
+def are_in(path: Path) -> bool:
+    """Whether a file's name says that it holds rows; every other one is read as a text."""
+    return Path(path.name.removesuffix(".gz")).suffix in (*READ, ".parquet")
+
+
 def placed(files: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file:line, row) of every row of some files, one file after the other."""
     return ((f"{path}:{line}", row) for path in files for line, row in numbered(path))

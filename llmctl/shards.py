@@ -20,7 +20,7 @@ from pathlib import Path
 
 from llmctl import digest, ui
 from llmctl.errors import InputError
-from llmctl.rows import FORMATS
+from llmctl.rows import FORMATS, are_in
 
 SPLITS = ("train", "validation", "test")
 SHARD = re.compile(
@@ -80,6 +80,23 @@ def held_out(ref: Path) -> list[Path]:
 def held_out_splits(folder: Path) -> list[Path]:
     """The test split of a folder, else its validation split; empty when it has none."""
     return of_split(folder, "test") or of_split(folder, "validation")
+
+
+def texts(ref: Path) -> list[Path]:
+    """The text files that a path or a pattern names; empty when it names rows or a folder."""
+    files = matched(ref) if is_pattern(ref) else [ref] if ref.is_file() else []
+    rows = [path for path in files if are_in(path)]
+    if rows and len(rows) < len(files):
+        raise InputError(f"{ref}: matches rows ({rows[0].name}) and texts; name those of one kind")
+    return [] if rows else files
+
+
+def text_of(path: Path) -> str:
+    """The text of a file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
 
 
 def is_pattern(path: Path) -> bool:

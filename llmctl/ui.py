@@ -9,13 +9,15 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+T = TypeVar("T")
 
 _state = {"quiet": False, "verbose": False, "no_progress": False}
 PLAIN_EVERY = 10.0
@@ -208,6 +210,15 @@ def in_steps(advance: Callable[[int], object]) -> Callable[[int], None]:
             waiting = 0
 
     return tell
+
+
+def counted(label: str, rows: Iterable[T], total: int) -> Iterator[T]:
+    """The rows, with their progress while they are gone through."""
+    with progress(label, total) as advance:
+        tell = in_steps(advance)
+        for row in rows:
+            yield row
+            tell(1)
 
 
 def _plain_progress(label: str, total: int | None) -> Callable[..., None]:

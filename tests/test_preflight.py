@@ -20,7 +20,7 @@ def model(layers: int = 2, hidden: int = 64, words: int = 1000) -> Model:
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (words, hidden)}
     for i in range(layers):
         shapes |= {f"model.layers.{i}.self_attn.{n}_proj.weight": (hidden, hidden) for n in "qkvo"}
-    return Model(shapes, hidden, 2 * hidden, layers, words, 4, hidden)
+    return Model(shapes, hidden, 2 * hidden, layers, words, 4, hidden, "bf16")
 
 
 def recipe(**keys: Any) -> Any:
@@ -199,3 +199,11 @@ def test_a_plan_refuses_a_licence_as_the_run_does(
     assert "cc-by-nc-4.0 (row r7) forbids commercial use" in refused.stderr
     allowed = llmctl("plan", made, "--set", "use=research")
     assert allowed.returncode == 0 and "licences" in allowed.stdout
+
+
+def test_the_disk_is_that_of_the_type_that_is_saved() -> None:
+    count = model().parameters
+    kept = preflight.disk(recipe(method="full", save_dtype="fp32"), model())
+    assert kept - preflight.disk(recipe(method="full"), model()) == 2 * count  # the base's is bf16
+    soft = {"method": "prompt", "packing": False}
+    assert preflight.saved(recipe(**soft), model()) == 0

@@ -19,11 +19,11 @@ with worker(1) as run:
     time.sleep(60)
 """
 TRAINING = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from llmctl.training import launch
 folder = Path(sys.argv[1])
-(folder / "job.json").touch()
+os.mkfifo(folder / "job.json")  # it waits for its job for ever
 print(launch._start(folder, 1)[0].pid, flush=True)
 time.sleep(60)
 """

@@ -119,3 +119,35 @@ def test_the_lineage_of_a_pattern_is_that_of_its_files(llmctl: Run, tmp_path: Pa
             each.unlink()
         done = llmctl("lineage", "verify", "out", cwd=tmp_path)
         assert done.returncode == 1 and f"rows/*.jsonl is {said}" in done.stderr, done.stderr
+
+
+def test_a_pattern_of_texts_is_read_as_texts_and_never_with_rows(tmp_path: Path) -> None:
+    from llmctl.evaluation.tasks.perplexity import PerplexityTask
+    from llmctl.stages import quantize
+
+    folder(tmp_path, "rows.jsonl")
+    for name in ("b.md", "a.md"):
+        (tmp_path / name).write_text(f"This is {name}.")
+    task = PerplexityTask.model_validate({"data": tmp_path / "*.md"})
+    items = task.items(tmp_path, None, 0)
+    said = ["This is a.md.", "This is b.md."]
+    assert [each.data["text"] for each in items] == said
+    assert list(quantize.texts_of(tmp_path / "*.md")) == said
+    with pytest.raises(InputError, match=r"matches rows \(rows.jsonl\) and texts"):
+        shards.texts(tmp_path / "*")
+
+
+def test_a_part_is_named_by_what_measures_and_explores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from llmctl import explore
+    from llmctl.stages import quantize
+
+    folder(tmp_path, *three("test"))
+    part = tmp_path / "test-0000[02]-of-*"
+    assert len(list(quantize.texts_of(part))) == 2
+    assert "2 of 3 shards are read, as was asked" in capsys.readouterr().err
+    page = tmp_path / "x.html"
+    asked = {"tokenizer": None, "embedder": None, "sample": 9, "seed": 1, "as_json": False}
+    explore.show(part, page, **asked)  # type: ignore[arg-type]
+    assert "2 of 3 shards are read, as was asked" in capsys.readouterr().err

@@ -23,6 +23,15 @@ def test_a_table_fits_the_terminal_and_loses_nothing(
     assert shown == sorted(given.replace(" ", "").replace("-", ""))
 
 
+def test_rows_that_are_gone_through_show_how_many_are_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ui, "PLAIN_EVERY", 0.0)
+    monkeypatch.setattr(ui, "STEP", 2)
+    assert list(ui.counted("reading rows", iter(range(5)), 5)) == list(range(5))
+    assert "reading rows: 4/5" in capsys.readouterr().err
+
+
 def test_a_table_in_a_file_has_a_line_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:
     ui.result_table("", ["name", "text"], [["a", "word " * 100]])
     assert len(capsys.readouterr().out.splitlines()) == 3

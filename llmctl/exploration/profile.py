@@ -69,6 +69,7 @@ class Profile:
 
 def profile(
     views: Iterable[View],
+    count: int | None = None,
     *,
     tokenizer: str | None = None,
     embedder: Embedder | None = None,
@@ -77,7 +78,7 @@ def profile(
 ) -> Profile:
     """Read every row once; what reads words looks at `size` rows drawn with the seed."""
     sample = Sample(size, seed)
-    with ui.progress("read rows") as advance:
+    with ui.progress("read rows", count) as advance:
         for view in views:
             sample.take(view)
             advance()

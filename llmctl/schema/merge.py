@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from llmctl.schema.base import Part, Recipe
-from llmctl.schema.parts import ModelRef
+from llmctl.schema.parts import ModelRef, WeightType
 
 SPARSE = ("ties", "dare", "dare_ties")
 """Methods that leave most of a source's changes out."""
@@ -66,9 +66,7 @@ class MergeRecipe(Recipe):
         description="Add to the base with the values that 4 bits stand for (nf4, double): what an "
         "adapter of qlora was trained on. null does it when a source's manifest says qlora.",
     )
-    dtype: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Type of the saved weights; auto is the base's."
-    )
+    dtype: WeightType = Field("auto", description="Type of the saved weights; auto is the base's.")
 
     @model_validator(mode="after")
     def _density_is_used(self) -> Self:

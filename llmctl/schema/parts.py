@@ -27,6 +27,8 @@ Device = Annotated[
         description="cpu, cuda, cuda:1 ...; auto takes a GPU when there.",
     ),
 ]
+WeightType = Literal["auto", "fp32", "bf16", "fp16"]
+"""What the weights of a saved model are numbers of."""
 
 
 def _without_secret(address: str) -> str:

@@ -22,6 +22,7 @@ CAUSAL_ONLY = (
     "neftune_alpha",
     "liger_kernel",
     "launch",
+    "save_dtype",
 )
 """Keys that say nothing to an encoder: its rows are one text each, cut at `max_length`."""
 OF_CLASSIFIER = {"version", "out", "seed", "stage", "model", "data", "task", "max_length"}
@@ -69,6 +70,15 @@ class SftRecipe(TrainingRecipe):
         if self.padding_free and self.method in UNMERGED:
             raise ValueError(
                 f"padding_free: method: {self.method} needs each row by itself; drop it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_weights_to_save(self) -> Self:
+        if self.method in UNMERGED and "save_dtype" in self.model_fields_set:
+            raise ValueError(
+                f"save_dtype says nothing to method: {self.method}, which saves no weights of the "
+                "model; drop it"
             )
         return self
 

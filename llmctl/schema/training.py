@@ -10,7 +10,7 @@ from pydantic import Field
 
 from llmctl.schema.loop import LoopKeys
 from llmctl.schema.method import MethodKeys
-from llmctl.schema.parts import ModelRef, TrainData
+from llmctl.schema.parts import ModelRef, TrainData, WeightType
 
 TILE = 4096, 32768
 """Tokens and words of the largest table of logits that TRL makes at once (its fused LM head)."""
@@ -42,6 +42,12 @@ class TrainingRecipe(MethodKeys, LoopKeys):
         description="What happens to a row over `max_length`: left out and listed in "
         "dropped.jsonl, cut at its end (it then loses its end of turn), or made into several (a "
         "text at any token, a conversation between two exchanges).",
+    )
+
+    save_dtype: WeightType = Field(
+        "auto",
+        description="Type of the weights that are saved, merged or trained whole; auto is the "
+        "base's. An adapter is saved as it was trained, in fp32.",
     )
 
     def inputs(self) -> dict[str, Path | str]:

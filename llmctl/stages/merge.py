@@ -29,7 +29,7 @@ def _run(recipe: MergeRecipe, artifact: Artifact) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from llmctl.training import merging, model
+    from llmctl.training import merging, model, rounding
 
     parts = Parts(recipe, artifact)
     base = parts.base()
@@ -63,7 +63,7 @@ def _run(recipe: MergeRecipe, artifact: Artifact) -> None:
         artifact.summary.append(("logits", "the parts together have no logits to compare with"))
     dtype = parts.dtype()
     # before it is saved: another type of weights would also round the positions' frequencies
-    wanted = model.logits(model.rounded(base, dtype), probe)
+    wanted = model.logits(rounding.rounded(base, dtype, recipe.seed), probe)
     model.save(base, parts.tokenizer, artifact, dtype, recipe.model, "merged")
     check_saved(artifact, wanted, probe)
     artifact.extra["merged"] = [
@@ -246,11 +246,9 @@ class Parts:
 
     def dtype(self) -> Any:
         """The type of the saved weights."""
-        from llmctl.training import config, model
+        from llmctl.training import model
 
-        if self.recipe.dtype == "auto":
-            return model.stored_dtype(self.folder)
-        return config.COMPUTE[self.recipe.dtype]
+        return model.saved_dtype(self.folder, self.recipe.dtype)
 
 
 def plain(folder: Path) -> bool:

@@ -83,14 +83,13 @@ def run(recipe: QuantizeRecipe, artifact: Artifact) -> None:
 
 
 def texts_of(path: Path) -> Iterator[str]:
-    """The test text: a text file, or the texts or answers of rows."""
-    if path.is_file() and path.suffix not in (".jsonl", ".gz", ".parquet"):
-        try:
-            yield path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: not UTF-8 text") from None
+    """The test text: text files, or the texts or answers of rows."""
+    if texts := shards.texts(path):
+        yield from map(shards.text_of, texts)
         return
-    for where, row in rows.placed(shards.find(path, "test")):
+    files = shards.find(path, "test")
+    shards.tell_part(files)
+    for where, row in rows.placed(files):
         if isinstance(row.get("text"), str):
             yield row["text"]
         elif "messages" in row:

@@ -15,7 +15,7 @@ from llmctl.artifact import Artifact
 from llmctl.errors import InputError, LlmctlError
 from llmctl.schema.method import UNMERGED
 from llmctl.schema.training import TrainingRecipe
-from llmctl.training import config, model
+from llmctl.training import config, model, rounding
 from llmctl.training.attach import attached
 from llmctl.training.vocabulary import Vocabulary, fit
 
@@ -159,12 +159,12 @@ def finished(
 ) -> tuple[Any, str]:
     """(what was trained as it is saved and measured, its form: full, merged or adapter).
 
-    Writes `adapter/` when there is one; the weights have the values that the base's type can hold.
+    Writes `adapter/` when there is one; the weights have values that their saved type can hold.
     """
     source = modelref.hf_folder(recipe.model)
-    dtype = model.stored_dtype(source)
+    dtype = model.saved_dtype(source, recipe.save_dtype)
     if recipe.method == "full":
-        return model.rounded(tuned, dtype), "full"
+        return rounding.rounded(tuned, dtype, recipe.seed), "full"
     folder = save(tuned, vocabulary.tokenizer, artifact, recipe.model)
     if recipe.method in UNMERGED:
         return tuned, "adapter"
@@ -175,7 +175,7 @@ def finished(
     else:
         whole, gap = merged(tuned, probe)
     artifact.metrics["merge_logit_error"] = gap
-    return model.rounded(untied(whole), dtype), "merged"
+    return rounding.rounded(untied(whole), dtype, recipe.seed), "merged"
 
 
 def untied(whole: Any) -> Any:

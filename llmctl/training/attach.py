@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmctl.errors import InputError
+from llmctl.modelref import cache_key
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -37,6 +38,7 @@ def likeliest(model: Any, ids: list[int], most: int, ends: set[int]) -> list[int
     """
     import torch
 
+    kept = cache_key()
     found: list[int] = []
     out = model(input_ids=torch.tensor([ids], device=model.device), use_cache=True)
     while len(found) < most:
@@ -44,9 +46,6 @@ def likeliest(model: Any, ids: list[int], most: int, ends: set[int]) -> list[int
         if token in ends:
             break
         found.append(token)
-        out = model.get_base_model()(
-            input_ids=torch.tensor([[token]], device=model.device),
-            past_key_values=out.past_key_values,
-            use_cache=True,
-        )
+        more: dict[str, Any] = {"use_cache": True, kept: out[kept]}
+        out = model.get_base_model()(input_ids=torch.tensor([[token]], device=model.device), **more)
     return found

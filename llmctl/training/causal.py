@@ -54,7 +54,7 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     written.write(policy, 0)
 
     def on_the_way(model: Any, step: int) -> dict[str, float]:
-        if recipe.launch.strategy == "ddp":
+        if recipe.launch.strategy != "zero3":  # its weights are gathered layer by layer
             written.write(model, step)
         return mean_loss(losses(model, held, "held-out loss"))
 
@@ -74,7 +74,8 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     after = losses(tuned, held, "loss after")
     step = trainer.state.global_step
     written.write(tuned, step, again=True)  # keep_best may have changed the weights since
-    model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
+    stored = model.saved_dtype(source, recipe.save_dtype)
+    model.save(tuned, tokenizer, artifact, stored, recipe.model, form)
     _compare(artifact, before, after)
     card.write(recipe, artifact)
     texts = written.publish(step)
@@ -90,7 +91,8 @@ def tokens(recipe: SftRecipe, artifact: Artifact, tokenizer: Any) -> tuple[Store
     data.check_template(tokenizer, recipe.model, next(iter(rows))[1])
     dropped: list[dict[str, Any]] = []
     changed: Counter[str] = Counter()
-    encoded = encodings(rows, recipe, tokenizer, dropped, changed)
+    read = ui.counted("reading rows", rows, len(rows))
+    encoded = encodings(read, recipe, tokenizer, dropped, changed)
     train = Stored(artifact.scratch / "tokens.arrow", encoded)
     held = list(encodings(held_rows, recipe, tokenizer, [], Counter()))
     artifact.write_jsonl("dropped.jsonl", dropped)

@@ -64,7 +64,7 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
         return direct_trainers.build(each, artifact, base, words, found.train, labelled)
 
     def on_the_way(each: Any, step: int) -> dict[str, float]:
-        if recipe.launch.strategy == "ddp":
+        if recipe.launch.strategy != "zero3":  # its weights are gathered layer by layer
             written.write(each, step)
         return preference.eval_loss(before, _measured(each, found, "held-out rows"), good, beta)
 
@@ -81,7 +81,8 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
         return
     tuned, form = adapters.finished(tuned, words, recipe, artifact, probe)
     after = _measured(tuned, found, "preference after")
-    model.save(tuned, tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
+    stored = model.saved_dtype(source, recipe.save_dtype)
+    model.save(tuned, tokenizer, artifact, stored, recipe.model, form)
     compare(artifact, found, before, after, recipe.beta)
     answers.after(tuned, fresh)
     step = trainer.state.global_step

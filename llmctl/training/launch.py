@@ -27,7 +27,7 @@ from llmctl.schema.training import TrainingRecipe
 
 R = TypeVar("R", bound=TrainingRecipe)
 INSIDE = "LLMCTL_LAUNCHED"
-"""Set in the processes that were started here."""
+"""Set in the processes that were started here, to the number of the one that started them."""
 FOLDER = "launch"
 RESULT = "result.json"
 FIELDS = ("metrics", "rows", "model", "extra", "summary", "determinism")
@@ -129,7 +129,7 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
     for rank in range(count):
         variables = {
             "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, INSIDE: 1,
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, INSIDE: os.getpid(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
         }  # fmt: skip
         with (folder / f"rank-{rank}.log").open("ab") as log:  # as worker.py does
@@ -139,7 +139,6 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
                     env=os.environ | {key: str(value) for key, value in variables.items()},
                     stdout=log if rank else sys.stderr.fileno(),
                     stderr=log if rank else sys.stderr.fileno(),
-                    preexec_fn=processes.die_with_parent,
                     start_new_session=True,  # Ctrl-C is for the parent, which ends the others
                 )
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from transformers import (
 from llmctl import modelref
 from llmctl.artifact import Artifact
 from llmctl.errors import LlmctlError
+from llmctl.schema.parts import WeightType
+from llmctl.training import config
 
 TOLERANCE = 1e-3
 """Largest difference between two logits that should be equal, as a share of the largest logit."""
@@ -55,11 +56,9 @@ def load(
     return model, tokenizer
 
 
-def stored_dtype(folder: Path) -> torch.dtype:
-    """The weights' type in a folder: what the merged model is saved as, too."""
-    config = json.loads((folder / "config.json").read_bytes())
-    name = config.get("dtype") or config.get("torch_dtype") or "float32"
-    return torch.bfloat16 if name in ("bfloat16", "float16") else torch.float32
+def saved_dtype(folder: Path, wanted: WeightType) -> torch.dtype:
+    """The type that weights are saved in; `auto` is that of the base's folder."""
+    return config.COMPUTE[modelref.weight_type(folder) if wanted == "auto" else wanted]
 
 
 @torch.no_grad()
@@ -104,14 +103,6 @@ def check_packing(model: Any, one: list[int], other: list[int], key: str = "pack
         )
 
 
-@torch.no_grad()
-def rounded(model: Any, dtype: torch.dtype) -> Any:
-    """The model with each weight at the nearest value that `dtype` holds."""
-    for weight in model.parameters():
-        weight.copy_(weight.to(dtype).to(weight.dtype))
-    return model
-
-
 def save(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -136,5 +127,6 @@ def save(
         **modelref.identity(folder),
         "base": base,
         "form": form,
+        "dtype": str(dtype).removeprefix("torch."),
         "path": "model",
     }

@@ -91,7 +91,7 @@ class Online:
             outcome.compare(self.artifact, before, after, distance)
             texts = outcome.texts(self.held, before, after)
             judged = self.judged(before, after)
-        stored = model.stored_dtype(self.source)
+        stored = model.saved_dtype(self.source, self.recipe.save_dtype)
         model.save(tuned, self.words.tokenizer, self.artifact, stored, self.recipe.model, form)
         card.write(self.recipe, self.artifact)
         title = f"{self.objective.kind}: {self.recipe.model}"

@@ -57,8 +57,9 @@ def split(
     No document is on both sides. The measured pairs have one query each chunk.
     """
     train = read(data, queries, seed, artifact)
-    if data.validation is not None:
-        held = _pairs(files(data.validation, held_out=True), queries, seed, artifact)
+    apart = held_out_files(data)
+    if apart:
+        held = _pairs(apart, queries, seed, artifact)
         seen = {each.document for each in held}
         known = len(train)
         train = [each for each in train if each.document not in seen]
@@ -97,6 +98,15 @@ def files(ref: Path, *, held_out: bool = False) -> list[Path]:
     if chunks.is_file():
         return [chunks]
     return shards.held_out(ref) if held_out else shards.find(ref)
+
+
+def held_out_files(data: TrainData) -> list[Path]:
+    """The files of `validation`, or the test or validation split beside the training rows."""
+    if data.validation is not None:
+        return files(data.validation, held_out=True)
+    if (data.train / "chunks.jsonl").is_file():
+        return []  # an ingest artifact has no splits
+    return shards.held_out_splits(data.train)
 
 
 def _pairs(files: list[Path], queries: Sequence[str], seed: int, artifact: Artifact) -> list[Pair]:

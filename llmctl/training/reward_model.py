@@ -32,6 +32,7 @@ from llmctl.training import (
     pair_checks,
     preference_rows,
     report,
+    rounding,
     swapped,
     vocabulary,
     xray,
@@ -69,9 +70,10 @@ def align(recipe: DpoRecipe, objective: RewardObjective, artifact: Artifact) -> 
     if tuned is None:  # of several processes, one writes the artifact
         return
     tuned, form = finished(tuned, recipe, artifact, found.train[0])
-    tuned = model.rounded(tuned, model.stored_dtype(source))
+    stored = model.saved_dtype(source, recipe.save_dtype)
+    tuned = rounding.rounded(tuned, stored, recipe.seed)
     after = margins(tuned, found.held)
-    model.save(tuned, words.tokenizer, artifact, model.stored_dtype(source), recipe.model, form)
+    model.save(tuned, words.tokenizer, artifact, stored, recipe.model, form)
     assert artifact.model is not None
     artifact.model["task"] = "reward"
     compare(artifact, before, after)

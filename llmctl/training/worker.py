@@ -10,9 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from llmctl import ui
+from llmctl import processes, ui
 from llmctl.artifact import SCRATCH, Artifact, Input, read_manifest
 from llmctl.errors import LlmctlError
 from llmctl.schema.base import schema_of
@@ -21,6 +19,9 @@ from llmctl.training import launch
 
 def main(folder: Path) -> int:
     """Run the stage; what came out, or the error, is left in the folder."""
+    processes.die_with_parent(int(os.environ[launch.INSIDE]))  # first: torch takes seconds
+    import torch
+
     rank = int(os.environ["RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -56,8 +56,8 @@ class PairTask(Task):
         from llmctl.training import pairs
 
         outset.begun(data.train, rows.placed(pairs.files(data.train)), self.check)
-        if (apart := data.validation) is not None:
-            outset.begun(apart, rows.placed(pairs.files(apart, held_out=True)), self.check)
+        if apart := pairs.held_out_files(data):
+            outset.begun(apart[0], rows.placed(apart), self.check)
 
     def check(self, row: dict[str, Any], where: str) -> None:
         """A pair of query and text, or a chunk, of which pairs are made."""

@@ -32,7 +32,7 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
     from llmctl import licensing
     from llmctl.artifact import Artifact
     from llmctl.errors import InputError
-    from llmctl.training import callbacks, config, data, loop, samples, sources, vocabulary
+    from llmctl.training import callbacks, config, data, loop, model, samples, sources, vocabulary
 
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(40)))
@@ -54,8 +54,10 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
         words = vocabulary.of(recipe.model_copy(update={"adapter": None}), tmp_path / "tokenizer")
     except InputError:  # the model's own template is not to be replaced
         words = None
+    (tmp_path / "config.json").write_text('{"dtype": "bfloat16"}')
     return SimpleNamespace(
         words=words,
+        saved=str(model.saved_dtype(tmp_path, recipe.save_dtype)),
         mixed=sources.mixed(parts, mix, 1, Artifact(tmp_path)) if mix else [],
         schedule=config.schedule_options(recipe, 100),
         after_memory=loop.smaller_batch(recipe) if recipe.auto_batch else None,
@@ -304,6 +306,7 @@ SHARED: dict[str, Any] = {
     "precision": ("bf16", lambda built: built.args.bf16, True),
     "gradient_checkpointing": (True, lambda built: built.args.gradient_checkpointing),
     "save_every": (5, lambda built: built.args.save_steps),
+    "save_dtype": ("fp16", lambda built: built.saved, "torch.float16"),
     "lora.r": (4, lambda built: built.lora.r),
     "lora.alpha": (8, lambda built: built.lora.lora_alpha),
     "lora.dropout": (0.1, lambda built: built.lora.lora_dropout),

@@ -54,6 +54,18 @@ def test_no_document_is_on_both_sides(tmp_path: Path) -> None:
     assert {p.positive for p in held} <= set(texts) and len(texts) == 40
 
 
+def test_a_split_beside_the_rows_is_what_is_measured(tmp_path: Path) -> None:
+    for split, count in (("train", 9), ("validation", 3)):
+        rows = [{"query": f"what is {split} {i}", "positive": f"{split} {i}"} for i in range(count)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = TrainData(train=tmp_path)
+    train, held, _ = pairs.split(data, [], 1, Artifact(tmp_path / "a"))
+    assert len(train) == 9 and {p.positive for p in held} == {f"validation {i}" for i in range(3)}
+    (tmp_path / "validation.jsonl").write_text('{"query": "what"}\n')
+    with pytest.raises(InputError, match=r"validation.jsonl:1: is neither a pair"):
+        made("m", tmp_path).look()
+
+
 def test_negatives_are_of_other_documents_and_never_as_near_as_the_positive(
     tiny_encoder: Path, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ TOLERANCE = 2e-5
 
 TOGETHER: dict[str, dict[str, Any]] = {
     "ddp": {"eval_every": 3},
-    "fsdp": {},
+    "fsdp": {"eval_every": 3},
     "tensor": {
         "method": "full", "eval_every": 1, "keep_best": True,
         "gradient_checkpointing": True, "neftune_alpha": 5.0,
@@ -72,8 +72,10 @@ def curve(artifact: Artifact, key: str = "loss") -> list[float]:
 def test_two_processes_have_the_losses_of_one(untouched: Runs, alone: Runs, strategy: str) -> None:
     one, two = alone(strategy), untouched(strategy)
     assert curve(two) == pytest.approx(curve(one), abs=TOLERANCE)
-    if strategy != "fsdp":  # it has nothing to measure on the way
-        assert curve(two, "eval_loss") == pytest.approx(curve(one, "eval_loss"), abs=TOLERANCE)
+    assert curve(two, "eval_loss") == pytest.approx(curve(one, "eval_loss"), abs=TOLERANCE)
+    answered = [(each.folder / "samples.jsonl").read_text().splitlines() for each in (one, two)]
+    steps = [[json.loads(line)["step"] for line in lines] for lines in answered]
+    assert steps[0] == steps[1] and len(set(steps[0])) >= 2
     assert two.metrics["eval_loss_after"] < two.metrics["eval_loss_before"]
     assert (two.folder / "model/model.safetensors").is_file()
     assert two.summary and isinstance(two.summary[0], tuple)

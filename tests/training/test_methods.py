@@ -134,6 +134,10 @@ def test_an_adapter_that_does_not_fit_is_one_line(tiny_model: Path, tmp_path: Pa
         ({"method": "full", "lora": {"r": 4}}, "lora says nothing to method: full"),
         ({"qlora": {"double": False}}, "drop it or write method: qlora"),
         ({"method": "prompt"}, "write packing: false"),
+        (
+            {"method": "prompt", "packing": False, "save_dtype": "fp32"},
+            "save_dtype says nothing to method: prompt",
+        ),
         ({"lora": {"target_modules": ["lm_head"]}}, "put it into modules_to_save"),
         (
             {"lora": {"target_modules": ["q_proj"], "modules_to_save": ["q_proj"]}},

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from llmctl import shards
 from llmctl.errors import InputError
 from llmctl.evaluation.tasks.base import Item, Scored, Task, draw, nll, rows_of
 from llmctl.records import row_id
@@ -24,7 +25,7 @@ class PerplexityTask(Task):
     metrics: ClassVar[tuple[str, ...]] = ("loss", "bits_per_byte")
     lower_is_better: ClassVar[frozenset[str]] = frozenset(metrics)
 
-    data: Path = Field(description="A text file (.txt, .md), or rows with `text`.")
+    data: Path = Field(description="A text file, a pattern such as docs/*.md, or rows with `text`.")
     window: int = Field(512, ge=8, description="Tokens that the model sees at once.")
     stride: int = Field(256, ge=1, description="Tokens that a window moves on.")
     block: int = Field(
@@ -49,11 +50,8 @@ class PerplexityTask(Task):
         return draw(found, limit, seed)
 
     def _texts(self) -> Iterator[tuple[str, str]]:
-        if self.data.is_file() and self.data.suffix in (".txt", ".md"):
-            try:
-                yield str(self.data), self.data.read_text(encoding="utf-8")
-            except UnicodeDecodeError:
-                raise InputError(f"{self.data}: not UTF-8 text") from None
+        if texts := shards.texts(self.data):
+            yield from ((str(path), shards.text_of(path)) for path in texts)
             return
         for item in rows_of(self.data):
             if "text" not in item.data:
