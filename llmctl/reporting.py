@@ -31,6 +31,7 @@ def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False
     ui.configure(quiet=quiet, verbose=verbose)
     seen: list[int] = []
     before = {number: _as_interrupt(number, seen) for number in (signal.SIGINT, signal.SIGTERM)}
+    shown, sys.excepthook = sys.excepthook, _without_interrupts
     try:
         yield
     except typer.Exit:
@@ -50,6 +51,8 @@ def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False
             leave(error.exit_code)
         leave(_unforeseen(error))
     finally:
+        if not seen:
+            sys.excepthook = shown
         for number, handler in before.items():
             if seen:  # a second Ctrl-C, while threads and libraries end, ends at once
                 handler = signal.SIG_DFL
@@ -89,6 +92,12 @@ def _as_interrupt(number: signal.Signals, seen: list[int]) -> Any:
     if before != signal.SIG_IGN:  # as under nohup
         signal.signal(number, interrupt)
     return before
+
+
+def _without_interrupts(kind: type[BaseException], *rest: Any) -> None:
+    """Libraries in C show what interrupted their import; it is told in our own line."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, *rest)
 
 
 def leave(code: int) -> NoReturn:

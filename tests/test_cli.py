@@ -226,10 +226,33 @@ app(["slow"])
 
 
 def test_an_import_that_is_interrupted_is_an_interrupt() -> None:
-    """NumPy turns a KeyboardInterrupt of its import into an ImportError."""
-    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
-    assert done.returncode == 130
-    assert done.stderr == "interrupted; run again to continue\n"
+    """NumPy turns a KeyboardInterrupt of its import into an ImportError, others print it."""
+    printing = IMPORTING.replace("KeyboardInterrupt:", "KeyboardInterrupt as error:").replace(
+        "raise ImportError",
+        "sys.excepthook(type(error), error, None)\n            raise ImportError",
+    )
+    for code in (IMPORTING, f"import sys\n{printing}"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 130
+        assert done.stderr == "interrupted; run again to continue\n"
+
+
+@pytest.mark.parametrize(
+    "start", [["-m", "llmctl"], ["-c", "from llmctl import __main__ as m; m.main()"]]
+)
+def test_an_interrupt_before_the_commands_are_there_says_nothing(
+    tmp_path: Path, start: list[str]
+) -> None:
+    (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, *start, "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_a_second_interrupt_ends_at_once() -> None:
