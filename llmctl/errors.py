@@ -13,7 +13,11 @@ An interrupted run ends with 130. Anything else is our own mistake and shows a t
 
 from __future__ import annotations
 
+import errno
+
 INTERRUPTED = 130
+FULL = ("No space left on device", "disk is full")
+"""How libraries tell of a full disk in errors of their own, SQLite and safetensors among them."""
 
 
 class LlmctlError(Exception):
@@ -54,6 +58,13 @@ class InconclusiveError(LlmctlError):
     """A gate cannot be decided from what was measured."""
 
     exit_code = 5
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error of the system or of a library says that nothing more can be written."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(text in str(error) for text in FULL)
 
 
 def install_hint(extra: str) -> str:

@@ -63,9 +63,13 @@ def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False
 def _unforeseen(error: BaseException) -> int:
     """Tell of an error that no code of ours has explained; its exit code."""
     from llmctl import ui
+    from llmctl.errors import is_disk_full
 
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         ui.error(f"{error.filename or 'stdout'}: {error.strerror}")
+        return 1
+    if is_disk_full(error):
+        ui.error("the disk is full; free some space and run again")
         return 1
     if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
         ui.error(f"{error.filename}: cannot be used here: {error.strerror}")

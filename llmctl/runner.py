@@ -22,6 +22,7 @@ from llmctl.errors import (
     MissingError,
     RecipeError,
     install_hint,
+    is_disk_full,
 )
 from llmctl.schema.base import Loaded, leaves, load
 
@@ -269,14 +270,10 @@ def execute(planned: Plan) -> None:
         ui.table("", ["", ""], [[label, value] for label, value in each.summary])
 
 
-FULL = ("No space left on device", "disk is full")
-"""How libraries tell of a full disk in errors of their own, SQLite and safetensors among them."""
-
-
 def _disk(error: Exception, out: Path, where: str) -> LlmctlError | None:
     """An error of the disk as one line for the user; None for every other error."""
     number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL):
+    if is_disk_full(error):
         return LlmctlError(f"{out}: the disk is full; free some space and run again to continue")
     if number == errno.EFBIG:
         return LlmctlError(f"{out}: a file grew beyond what is allowed here (see `ulimit -f`)")

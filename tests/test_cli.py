@@ -225,6 +225,17 @@ app(["slow"])
 """
 
 
+def test_a_full_disk_that_a_library_tells_of_is_one_line() -> None:
+    """SQLite has an error of its own for it; `ask` keeps its replies there."""
+    code = IMPORTING.replace("signal.raise_signal(signal.SIGTERM)", "import sqlite3").replace(
+        'except KeyboardInterrupt:\n            raise ImportError("numpy failed") from None',
+        'finally:\n            raise sqlite3.OperationalError("database or disk is full")',
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    told = "the disk is full; free some space and run again\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 def test_an_import_that_is_interrupted_is_an_interrupt() -> None:
     """NumPy turns a KeyboardInterrupt of its import into an ImportError, others print it."""
     printing = IMPORTING.replace("KeyboardInterrupt:", "KeyboardInterrupt as error:").replace(
