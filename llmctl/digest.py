@@ -79,12 +79,19 @@ def of_listing(entries: dict[str, str]) -> str:
 
 
 def of_path(path: Path, *, reread: bool = False) -> str:
-    """sha256 of a file, or of the listing of a folder."""
+    """sha256 of a file, or of the listing of a folder.
+
+    A file of a folder that may not be read is listed as such: who needs it says so.
+    """
     if path.is_file():
         return of_file(path, reread=reread)
-    return of_listing(
-        {f.relative_to(path).as_posix(): of_file(f, reread=reread) for f in files_of(path)}
-    )
+    listed = {}
+    for file in files_of(path):
+        try:
+            listed[file.relative_to(path).as_posix()] = of_file(file, reread=reread)
+        except PermissionError:
+            listed[file.relative_to(path).as_posix()] = "unreadable"
+    return of_listing(listed)
 
 
 def of_json(value: Any) -> str:

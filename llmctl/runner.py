@@ -278,7 +278,9 @@ def _disk(error: Exception, out: Path, where: str) -> LlmctlError | None:
     if number == errno.EFBIG:
         return LlmctlError(f"{out}: a file grew beyond what is allowed here (see `ulimit -f`)")
     if isinstance(error, OSError) and number in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return RecipeError(f"{where}: {error.filename or out} cannot be written: {error.strerror}")
+        path = str(error.filename or out)
+        verb = "written" if os.access(path, os.R_OK) or not os.path.exists(path) else "read"
+        return RecipeError(f"{where}: {path} cannot be {verb}: {error.strerror}")
     return None
 
 

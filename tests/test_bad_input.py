@@ -354,6 +354,34 @@ def test_a_file_that_may_not_be_read(llmctl: Run, closed: Path, name: str) -> No
     refused(done, 2, rf"{name}:? cannot be read: Permission denied")
 
 
+def test_a_document_that_may_not_be_read_is_left_out(llmctl: Run, closed: Path) -> None:
+    pytest.importorskip("Stemmer")
+    for name in ("a.md", "b.md", "shut/c.md"):
+        (closed / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (closed / "docs" / name).write_text("The pump is cleaned twice a year.")
+    (closed / "docs" / "a.md").chmod(0)
+    (closed / "docs" / "shut").chmod(0)
+    command = ["ingest", INGEST, *(f"--set={each}" for each in (
+        "source=docs", "embedder=hashing", "store=exact", "chunker=sentence"
+    ))]  # fmt: skip
+    done = llmctl(*command, "--out=o", "-q", cwd=closed, preexec_fn=bound_by_permissions)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "warning: 2 documents were left out (2 unreadable), see dropped.jsonl\n"
+    dropped = (closed / "o" / "dropped.jsonl").read_text().splitlines()
+    assert [json.loads(line)["uri"] for line in dropped] == ["a.md", "shut"]
+    command += ["--set=on_error=fail", "--out=p", "-q"]
+    done = llmctl(*command, cwd=closed, preexec_fn=bound_by_permissions)
+    refused(done, 2, "^a.md: unreadable: Permission denied; repair or remove it")
+
+
+def test_rows_of_a_folder_that_may_not_be_read_end_the_run(llmctl: Run, closed: Path) -> None:
+    (closed / "part" / "README.md").chmod(0)
+    (closed / "splits" / "train-00000-of-00001.jsonl").chmod(0)
+    command = ["dedup", "good.yaml", "--set=data=splits", "-q"]
+    done = llmctl(*command, cwd=closed, preexec_fn=bound_by_permissions)
+    refused(done, 2, r"splits/train-00000-of-00001.jsonl:? cannot be read: Permission denied")
+
+
 def begun(place: Path, *options: str) -> subprocess.Popen[str]:
     """A run of good.yaml that is not waited for."""
     return subprocess.Popen(

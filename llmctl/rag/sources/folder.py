@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import Field
 
 from llmctl import digest
+from llmctl.rag.readers.base import Unreadable
 from llmctl.rag.sources.base import Source, Unit
 
 
@@ -17,19 +19,27 @@ class FolderSource(Source):
     path: Path = Field(description="A document, or a folder that is read recursively.")
 
     def units(self, scratch: Path) -> Iterator[Unit]:
-        """The files, named relative to the folder."""
+        """The files, named relative to the folder; then the folders that may not be opened."""
         for path in self.files():
             uri = path.name if path == self.path else path.relative_to(self.path).as_posix()
-            yield Unit(uri, path)
+            if os.access(path, os.R_OK):
+                yield Unit(uri, path)
+            else:
+                yield Unit(uri, error=Unreadable("unreadable", "Permission denied"))
+        for path in sorted(self.path.rglob("*/")):
+            if self._is_shown(path) and not os.access(path, os.R_OK | os.X_OK):
+                error = Unreadable("unreadable", "a folder: Permission denied")
+                yield Unit(path.relative_to(self.path).as_posix(), error=error)
 
     def files(self) -> Iterator[Path]:
         """The files alone."""
         if self.path.is_file():
             yield self.path
             return
-        for path in digest.files_of(self.path):
-            if not any(part.startswith(".") for part in path.relative_to(self.path).parts):
-                yield path
+        yield from filter(self._is_shown, digest.files_of(self.path))
+
+    def _is_shown(self, path: Path) -> bool:
+        return not any(part.startswith(".") for part in path.relative_to(self.path).parts)
 
     def label(self) -> str:
         """The path."""
