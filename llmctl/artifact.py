@@ -287,7 +287,7 @@ def locked(out: Path, where: str) -> Iterator[None]:
 
 def check_out(out: Path, where: str, stage: str, inputs: Mapping[str, Path | str]) -> None:
     """Refuse to replace what llmctl or this stage did not make, or what the run reads."""
-    if out.name in ("", "..") or "\0" in str(out):
+    if out.name in ("", "..") or re.search("[\0\ud800-\udfff]", str(out)):  # or is no UTF-8
         raise RecipeError(
             f"{where}: out: {str(out)!r} names no new folder; give one, such as build/out"
         )

@@ -44,7 +44,7 @@ def of_file(path: Path, *, reread: bool = False) -> str:
     """sha256 of a file's bytes; `reread` does not trust the cache."""
     stat = path.stat()
     database = _database()
-    name = os.path.abspath(path)
+    name = os.path.abspath(path).encode("utf-8", "backslashreplace").decode()
     mark = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
     if database is not None and not reread:
         try:
@@ -75,7 +75,7 @@ def files_of(folder: Path) -> Iterator[Path]:
 def of_listing(entries: dict[str, str]) -> str:
     """sha256 of a sorted `name NUL sha256` listing."""
     lines = "".join(f"{name}\0{sha}\n" for name, sha in sorted(entries.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def of_path(path: Path, *, reread: bool = False) -> str:

@@ -374,6 +374,22 @@ def test_a_document_that_may_not_be_read_is_left_out(llmctl: Run, closed: Path) 
     refused(done, 2, "^a.md: unreadable: Permission denied; repair or remove it")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 on other systems")
+def test_names_that_are_no_utf8(llmctl: Run, place: Path) -> None:
+    """A document is named with the byte's escape, an artifact of such a name is refused."""
+    bad = os.fsdecode(b"bad\xff")
+    done = llmctl("dedup", "good.yaml", "--out", bad, "-q", cwd=place)
+    refused(done, 2, "^--out: out: .* names no new folder; give one")
+    pytest.importorskip("Stemmer")
+    (place / "docs").mkdir()
+    (place / "docs" / f"{bad}.md").write_text("The pump is cleaned twice a year.")
+    sets = ("source=docs", "embedder=hashing", "store=exact", "chunker=sentence")
+    done = llmctl("ingest", INGEST, *(f"--set={s}" for s in sets), "--out=o", "-q", cwd=place)
+    assert (done.returncode, done.stderr) == (0, "")
+    [document] = (place / "o" / "documents.jsonl").read_text().splitlines()
+    assert json.loads(document)["uri"] == "bad\\xff.md"
+
+
 def test_rows_of_a_folder_that_may_not_be_read_end_the_run(llmctl: Run, closed: Path) -> None:
     (closed / "part" / "README.md").chmod(0)
     (closed / "splits" / "train-00000-of-00001.jsonl").chmod(0)

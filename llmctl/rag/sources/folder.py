@@ -21,7 +21,7 @@ class FolderSource(Source):
     def units(self, scratch: Path) -> Iterator[Unit]:
         """The files, named relative to the folder; then the folders that may not be opened."""
         for path in self.files():
-            uri = path.name if path == self.path else path.relative_to(self.path).as_posix()
+            uri = self._uri(path)
             if os.access(path, os.R_OK):
                 yield Unit(uri, path)
             else:
@@ -29,7 +29,7 @@ class FolderSource(Source):
         for path in sorted(self.path.rglob("*/")):
             if self._is_shown(path) and not os.access(path, os.R_OK | os.X_OK):
                 error = Unreadable("unreadable", "a folder: Permission denied")
-                yield Unit(path.relative_to(self.path).as_posix(), error=error)
+                yield Unit(self._uri(path), error=error)
 
     def files(self) -> Iterator[Path]:
         """The files alone."""
@@ -37,6 +37,11 @@ class FolderSource(Source):
             yield self.path
             return
         yield from filter(self._is_shown, digest.files_of(self.path))
+
+    def _uri(self, path: Path) -> str:
+        """The name in the folder; a byte of it that is no UTF-8 is shown as its escape."""
+        name = path.name if path == self.path else path.relative_to(self.path).as_posix()
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
 
     def _is_shown(self, path: Path) -> bool:
         return not any(part.startswith(".") for part in path.relative_to(self.path).parts)
