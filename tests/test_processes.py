@@ -55,3 +55,11 @@ def test_a_busy_child_ends_with_its_parent(tmp_path: Path, code: str) -> None:
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     pytest.fail("the child lives on")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is a call of Linux")
+def test_a_child_whose_parent_was_gone_before_it_looked_ends_too() -> None:
+    code = "import sys; from llmctl import processes; processes.die_with_parent(int(sys.argv[1]))"
+    for parent, wanted in ((os.getpid(), 0), (os.getppid(), -signal.SIGKILL)):
+        done = subprocess.run([sys.executable, "-c", code, str(parent)], check=False)
+        assert done.returncode == wanted

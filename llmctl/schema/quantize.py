@@ -37,7 +37,8 @@ class QuantizeRecipe(Recipe):
         "model", pattern=r"^[A-Za-z0-9._-]+$", description="Beginning of the files' names."
     )
     evaluate_on: Path = Field(
-        description="Text to measure on: .txt, .md, or rows with `text` or `messages`."
+        description="Text to measure on: a text file, a pattern such as docs/*.md, or rows with "
+        "`text` or `messages`."
     )
     tokens: int = Field(
         512, ge=64, description="Tokens that are measured, in windows drawn with the seed."
