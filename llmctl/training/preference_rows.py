@@ -121,7 +121,8 @@ def _pairs(
     recipe: DpoRecipe, artifact: Artifact, tokenizer: Any, rows: Rows, held_rows: Rows
 ) -> Prepared:
     left = pair_checks.reasons(rows, held_rows)
-    tokens = [preference.tokens_of(tokenizer, row, where) for where, row in rows]
+    read = ui.counted("reading rows", rows, len(rows))
+    tokens = [preference.tokens_of(tokenizer, row, where) for where, row in read]
     cut = 0
     for at, pair in enumerate(tokens):
         sides = [len(pair.prompt) + len(each) for each in (pair.chosen, pair.rejected)]
@@ -206,7 +207,8 @@ def _labelled(
     recipe: DpoRecipe, artifact: Artifact, tokenizer: Any, rows: Rows, held_rows: Rows
 ) -> Prepared:
     left = pair_checks.labelled_reasons(rows, held_rows)
-    tokens = [preference.labelled_of(tokenizer, row, where) for where, row in rows]
+    read = ui.counted("reading rows", rows, len(rows))
+    tokens = [preference.labelled_of(tokenizer, row, where) for where, row in read]
     cut = 0
     for at, each in enumerate(tokens):
         length = len(each.prompt) + len(each.answer)
