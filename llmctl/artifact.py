@@ -182,7 +182,7 @@ def find_input(key: str, ref: Path | str, where: str, *, fetch: bool) -> Input:
     if isinstance(ref, str):
         from llmctl import modelref
 
-        if _is_hub(ref) and not fetch:
+        if modelref.is_hub(ref) and not fetch:
             return Input(key, ref, None, f"{ABSENT}{ref}")
         try:
             path = modelref.locate(ref)
@@ -206,7 +206,7 @@ def _input_at(key: str, ref: Path | str, path: Path, where: str) -> Input:
         partial = path.with_name(path.name + ".partial")
         hint = " (an unfinished run is there: finish it first)" if partial.exists() else ""
         if str(path).startswith("~"):
-            hint = "; `~` means nothing in a recipe, write ${env:HOME}"
+            hint = "; `~` is not the home folder here, write ${env:HOME}"
         raise InputError(f"{where}: {key}: {path} is not there{hint}")
     owner = owner_of(path)
     if owner is None:
@@ -258,10 +258,6 @@ def _existing(inputs: Mapping[str, Path | str]) -> Iterator[tuple[str, Path | st
         for each in shards.listed(path) if shards.is_pattern(path) else [path]:
             if each.exists():
                 yield key, ref, each.resolve()
-
-
-def _is_hub(ref: str) -> bool:
-    return not ref.startswith("pkg:") and not Path(ref).exists() and ref.count("/") == 1
 
 
 @contextmanager

@@ -53,9 +53,17 @@ def locate(ref: str) -> Path:
         raise InputError(f"{path}: is not a model; a model is {FORMS}")
     if path.is_dir():
         return _in_folder(path)
-    if HUB_ID.fullmatch(ref) and not ref.startswith("build/"):
+    if is_hub(ref):
         return _from_hub(ref)
+    if path.with_name(path.name + ".partial").exists():
+        raise InputError(f"{ref}: is not there (an unfinished run is there: finish it first)")
     raise InputError(f"{ref}: no such model; a model is {FORMS}")
+
+
+def is_hub(ref: str) -> bool:
+    """Whether a reference can only be the name of a model on the hub."""
+    named = HUB_ID.fullmatch(ref) and not ref.startswith("build/")
+    return bool(named) and not Path(ref).exists()
 
 
 def _in_package(name: str) -> Path:
@@ -139,7 +147,7 @@ def _from_hub(ref: str) -> Path:
         offline = os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "True")
         why = "HF_HUB_OFFLINE is set" if offline else type(error).__name__
         raise MissingError(
-            f"{ref}: is not in the local cache and cannot be fetched ({why}); "
+            f"{ref}: is no folder here, is not in the local cache and cannot be fetched ({why}); "
             f"while online run: hf download {ref}"
         ) from None
 

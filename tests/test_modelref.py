@@ -130,8 +130,9 @@ def test_a_hub_model_that_is_not_here_says_the_command(tmp_path: Path) -> None:
         text=True,
     )
     assert done.stdout == (
-        "MissingError llmctl-tests/no-such-model: is not in the local cache and cannot be fetched "
-        "(HF_HUB_OFFLINE is set); while online run: hf download llmctl-tests/no-such-model\n"
+        "MissingError llmctl-tests/no-such-model: is no folder here, is not in the local cache "
+        "and cannot be fetched (HF_HUB_OFFLINE is set); while online run: "
+        "hf download llmctl-tests/no-such-model\n"
     ), done.stderr
 
 
