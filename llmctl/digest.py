@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-SKIPPED = {".git", "__pycache__", ".building"}
+SKIPPED = {".git", "__pycache__", ".building", "traces.sqlite-wal", "traces.sqlite-shm"}
 
 
 def cache_folder() -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from llmctl.engines.base import Request as EngineRequest
 from llmctl.engines.base import Session
@@ -107,16 +108,15 @@ def create(
     @app.post("/v1/feedback")
     async def feedback(request: Request) -> dict[str, str]:
         body = await read_json(request, recipe.limits.body_bytes)
-        if not isinstance(body, dict) or body.get("rating") not in (1, -1):
+        asked = body.get("request_id") if isinstance(body, dict) else None
+        if not isinstance(asked, str) or body.get("rating") not in (1, -1):
             raise Refused(400, "feedback needs `request_id` and `rating` 1 or -1")
         texts = [body.get(name) for name in ("comment", "correction")]
         if any(text is not None and not isinstance(text, str) for text in texts):
             raise Refused(400, "`comment` and `correction` are texts")
-        known = traces.add_feedback(
-            str(body.get("request_id")), time.time(), body["rating"], texts[0], texts[1]
-        )
+        known = traces.add_feedback(asked, time.time(), body["rating"], texts[0], texts[1])
         if not known:
-            raise Refused(404, f"no request {body.get('request_id')!r} was answered here")
+            raise Refused(404, f"no request {asked!r} was answered here")
         return {"status": "kept"}
 
     @app.post("/v1/chat/completions")
@@ -207,10 +207,13 @@ def check_key(request: Request, key: str) -> None:
 async def read_json(request: Request, limit: int) -> Any:
     """The body as JSON; also a chunked body is limited."""
     data = b""
-    async for part in request.stream():
-        data += part
-        if len(data) > limit:
-            raise Refused(413, f"the body may have {limit} bytes at most")
+    try:
+        async for part in request.stream():
+            data += part
+            if len(data) > limit:
+                raise Refused(413, f"the body may have {limit} bytes at most")
+    except ClientDisconnect:  # nobody is there to read this
+        raise Refused(400, "the client went away before its request was whole") from None
     try:
         body = json.loads(data)
         if b"\\u" in data:

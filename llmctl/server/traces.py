@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmctl import ui
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS traces (
   id TEXT PRIMARY KEY, started REAL, route TEXT, model TEXT, status INTEGER, stream INTEGER,
@@ -101,8 +103,12 @@ class Traces:
         return {**dict(zip(names, row, strict=True)), "feedback": feedback}
 
     def close(self) -> None:
-        """Fold the journal into the file."""
+        """Fold the journal into the file; who else has it open keeps two files beside it."""
         with self._lock:
+            self._database.execute("PRAGMA busy_timeout=500")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._database.execute("PRAGMA journal_mode=DELETE")
+            try:
+                self._database.execute("PRAGMA journal_mode=DELETE")
+            except sqlite3.OperationalError:
+                ui.warn("traces.sqlite is open in another program, which has its journal as well")
             self._database.close()

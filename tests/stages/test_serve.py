@@ -250,6 +250,31 @@ def test_a_strangers_host_name_is_refused(echo: tuple[str, Path]) -> None:
     assert httpx.get(f"{echo[0]}/nowhere").status_code == 404
 
 
+def test_a_client_that_hangs_up_leaves_no_traceback(tmp_path: Path) -> None:
+    with served(written(tmp_path)) as (_, address):
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as half:
+            half.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                b"Content-Type: application/json\r\nContent-Length: 900\r\n\r\n{"
+            )
+        assert ask(address, "still there").choices[0].message.content == "You said: still there"
+
+
+def test_traces_may_be_open_elsewhere_when_the_server_stops(tmp_path: Path) -> None:
+    """SQLite refuses to end the journal then, which made a run of hours end with 1."""
+    with served(written(tmp_path)) as (_, address):
+        ask(address, "once")
+        reader = sqlite3.connect(tmp_path / "out" / "traces.sqlite")
+        assert reader.execute("SELECT count(*) FROM traces").fetchone() == (1,)
+    reader.close()
+    outputs = json.loads((tmp_path / "out" / "manifest.json").read_text())["outputs"]
+    assert sorted(name for name in outputs if "sqlite" in name) == ["traces.sqlite"]
+    with sqlite3.connect(tmp_path / "out" / "traces.sqlite") as again:
+        assert again.execute("SELECT count(*) FROM traces").fetchone() == (1,)
+    again.close()
+
+
 def test_feedback_belongs_to_a_request(echo: tuple[str, Path]) -> None:
     address, out = echo
     reply = ask(address, "rate me")
