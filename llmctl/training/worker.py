@@ -19,7 +19,6 @@ from llmctl.training import launch
 
 def main(folder: Path) -> int:
     """Run the stage; what came out, or the error, is left in the folder."""
-    processes.die_with_parent(int(os.environ[launch.INSIDE]))  # first: torch takes seconds
     import torch
 
     rank = int(os.environ["RANK"])
@@ -77,4 +76,5 @@ def _artifact(job: dict[str, Any], folder: Path, rank: int) -> Artifact:
 
 
 if __name__ == "__main__":
+    processes.die_with_parent(int(os.environ[launch.INSIDE]))  # first: torch takes seconds
     sys.exit(main(Path(sys.argv[1])))
