@@ -38,7 +38,6 @@ class Asker:
         """The answer with citations, sources, evidence and every step."""
         if not question.strip():
             raise InputError("the question is empty; say what you want to know")
-        question = question.encode("utf-8", "replace").decode()  # bytes of a shell that are no text
         began = time.perf_counter()
         known, threshold = self.known(question)
         answer: Answer = {

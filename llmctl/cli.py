@@ -393,9 +393,10 @@ def search(
     """Find the chunks that answer a question."""
     with reporting(debug=debug):
         from llmctl import search as searching
+        from llmctl.words import typed
 
         part = searching.part_of(k, sets or (), mode=mode, alpha=alpha, filter=only)
-        searching.show(store, query, part, as_json, explain)
+        searching.show(store, typed(query), part, as_json, explain)
 
 
 @app.command()
@@ -416,8 +417,9 @@ def ask(
     """
     with reporting(quiet=quiet, debug=debug):
         from llmctl import ask as asking
+        from llmctl.words import typed
 
-        asking.show(recipe, question, sets or (), as_json, explain)
+        asking.show(recipe, typed(question), sets or (), as_json, explain)
 
 
 @app.command()

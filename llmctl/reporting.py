@@ -63,6 +63,7 @@ def reporting(*, quiet: bool = False, verbose: bool = False, debug: bool = False
 def _unforeseen(error: BaseException) -> int:
     """Tell of an error that no code of ours has explained; its exit code."""
     from llmctl import ui
+    from llmctl.digest import cache_folder
     from llmctl.errors import is_disk_full
 
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -71,6 +72,12 @@ def _unforeseen(error: BaseException) -> int:
     if is_disk_full(error):
         ui.error("the disk is full; free some space and run again")
         return 1
+    if isinstance(error, FileNotFoundError) and not _has_place():
+        ui.error("the working directory is not there any more; change to another one")
+        return 2
+    if isinstance(error, OSError) and str(error.filename).startswith(str(cache_folder())):
+        ui.error(f"{cache_folder()}: the cache cannot be kept there; set LLMCTL_CACHE to a folder")
+        return 2
     if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
         ui.error(f"{error.filename}: cannot be used here: {error.strerror}")
         return 2
@@ -80,6 +87,14 @@ def _unforeseen(error: BaseException) -> int:
         "(run again with --debug for the traceback, and please report it)"
     )
     return 1
+
+
+def _has_place() -> bool:
+    """Whether the working directory is still there."""
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def _as_interrupt(number: signal.Signals, seen: list[int]) -> Any:

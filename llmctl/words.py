@@ -1,8 +1,14 @@
-"""The nearest of several names to a misspelt one."""
+"""Words that a user typed: as text, and the nearest of several names to a misspelt one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+
+
+def typed(text: str) -> str:
+    """An argument of the command line as UTF-8, whatever the locale took it for."""
+    return os.fsencode(text).decode("utf-8", "replace")
 
 
 def distance(a: str, b: str) -> int:

@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from llmctl import cli
 from llmctl.schema.base import STAGES
+from llmctl.words import typed
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 PLAIN = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
@@ -223,6 +224,52 @@ def slow():
             raise ImportError("numpy failed") from None
 app(["slow"])
 """
+
+
+def shell(command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A line for bash, in which `llmctl` is the command."""
+    given = f'llmctl() {{ {sys.executable} -m llmctl "$@"; }}; {command}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(
+        ["bash", "-c", given], capture_output=True, text=True, cwd=cwd, env=environment
+    )
+
+
+def test_a_stdout_that_knows_ascii_only_shows_escapes(tmp_path: Path) -> None:
+    (tmp_path / "ä.yaml").write_text("# Grüße\nstage: dedup\nout: ä\ndata: ä.jsonl\n")
+    (tmp_path / "ä.jsonl").write_text('{"text": "a"}\n')
+    done = shell("llmctl dedup ä.yaml -q", tmp_path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\xe4\n", "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_stops_nothing(tmp_path: Path, closed: str) -> None:
+    done = shell(f"llmctl dedup {SMOKE} --out made {closed}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "made" / "manifest.json").is_file()
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    done = shell(f"mkdir x; cd x; rmdir ../x; llmctl dedup {SMOKE}", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "the working directory is not there any more; change to another one\n"
+
+
+@pytest.mark.parametrize("text", ["é", "\udcc3\udca9"])
+def test_what_was_typed_is_utf8_in_every_locale(text: str) -> None:
+    assert typed(text) == "é"
+    assert typed("\udcff") == "\ufffd"
+
+
+def test_a_cache_that_cannot_be_kept_is_named() -> None:
+    code = IMPORTING.replace("signal.raise_signal(signal.SIGTERM)", "import os").replace(
+        'except KeyboardInterrupt:\n            raise ImportError("numpy failed") from None',
+        "finally:\n            os.mkdir(os.environ['LLMCTL_CACHE'] + '/models')",
+    )
+    env = {**os.environ, "LLMCTL_CACHE": "/proc/none"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    told = "/proc/none: the cache cannot be kept there; set LLMCTL_CACHE to a folder\n"
+    assert (done.returncode, done.stderr) == (2, told)
 
 
 def test_a_full_disk_that_a_library_tells_of_is_one_line() -> None:
