@@ -46,7 +46,9 @@ def find(ref: Path | str, split: str = "train") -> list[Path]:
         if found := of_split(ref, name):
             return found
     wanted = ", ".join([*(f"{name}.jsonl" for name in names), f"{split}-00000-of-….parquet"])
-    raise InputError(f"{ref}: has no {split} split ({wanted})")
+    others = sorted(path.name for path in ref.iterdir() if path.name.endswith(FORMATS))
+    hint = f"; it has {', '.join(others[:5])}: name the file to read" if others else ""
+    raise InputError(f"{ref}: has no {split} split ({wanted}){hint}")
 
 
 def of_split(folder: Path, split: str) -> list[Path]:

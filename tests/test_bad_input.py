@@ -73,6 +73,7 @@ def place(tmp_path: Path, finished: Path) -> Path:
         "torn/kept.jsonl": GOOD,
         "app/manifest.json": '{"name": "an application of the web"}',
         "app/kept.jsonl": GOOD,
+        "app/none/rows.jsonl": GOOD,
         "binary/a.md": b"\x7fELF\0\0\0\1" * 40,
         "latin/a.md": b"# Caf\xe9\n\nClosed on Mondays.\n",
         "unknown/a.xyz": "nobody reads this",
@@ -83,7 +84,7 @@ def place(tmp_path: Path, finished: Path) -> Path:
     }
     for name, content in files.items():
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     (tmp_path / "empty").mkdir()
     return tmp_path
@@ -110,6 +111,10 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
     "no reader": (given(INGEST, "source=unknown"), r"1 no_reader\b.* take \*.md"),
     "folder for rows": (given(DEDUP, "data=empty"), "empty: has no train split"),
     "folder for a model": (given(SFT, "model=empty"), "empty: has no config.json"),
+    "folder of other rows": (
+        given(DEDUP, "data=app/none"),
+        r"app/none: has no train split \(.*\); it has rows.jsonl: name the file to read",
+    ),
     "folder that is not ingest's": (
         given(DATASET, "source=empty", SECTIONS),
         "empty: has no train split",
