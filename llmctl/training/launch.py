@@ -125,12 +125,14 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     threads = max((os.cpu_count() or 1) // count, 1)
+    beside = Path(sys.executable).parent  # pip's ninja, with which DeepSpeed compiles
     started = []
     for rank in range(count):
         variables = {
             "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, INSIDE: os.getpid(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+            "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }  # fmt: skip
         with (folder / f"rank-{rank}.log").open("ab") as log:  # as worker.py does
             started.append(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from peft import get_peft_model
 from transformers import TrainerState
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from llmctl import preflight, ui
 from llmctl.artifact import Artifact
@@ -73,6 +74,8 @@ def whole(trainer: Any, load: Callable[[], Any]) -> Any:
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
         return None
+    if trainer.is_deepspeed_enabled:
+        unset_hf_deepspeed_config()  # else ZeRO 3 cuts up this model, too, and waits for the others
     found = load()
     adapters = getattr(trainer.model, "peft_config", None)
     if adapters and not hasattr(found, "peft_config"):

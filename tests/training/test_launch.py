@@ -234,6 +234,27 @@ def test_deepspeed_gets_its_settings_and_has_to_be_installed() -> None:
     assert made.all_needs()["deepspeed"] == "deepspeed"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "method"), [("zero2", "lora"), ("zero3", "lora"), ("zero3", "full")]
+)
+def test_deepspeed_has_the_losses_of_one(
+    tiny_model: Path, tmp_path: Path, strategy: str, method: str
+) -> None:
+    """On a CPU, also when it was killed; `pip install deepspeed` first (it compiles a minute)."""
+    pytest.importorskip("deepspeed")
+    keys: dict[str, Any] = {"eval_every": 3, "method": method}
+    one = run(recipe("sft", tiny_model, CHAT, **keys), tmp_path / "one")
+    about = {"launch": {"processes": 2, "strategy": strategy}, "save_every": 1}
+    made = recipe("sft", tiny_model, CHAT, **about, **keys)
+    killed(made, tmp_path / "two", "checkpoint-2/trainer_state.json")
+    two = run(made, tmp_path / "two")
+    for key in ("loss", "eval_loss"):
+        assert curve(two, key) == pytest.approx(curve(one, key), abs=TOLERANCE)
+    after = [each.metrics["eval_loss_after"] for each in (one, two)]
+    assert after[1] == pytest.approx(after[0], abs=1e-4)  # of the weights that were saved
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 @pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
