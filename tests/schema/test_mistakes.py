@@ -37,6 +37,9 @@ MISTAKES = {
         "4:27: unknown key 'bar' in methods.0; there are: bands, ignore_case, kind, ngram, "
         "permutations, recall, rows, sweep, symbols, threshold, unit"
     ],
+    "stage: build-dataset\nout: out\nsource: a\nfilters: [{kind: keywords, words: ['']}]\n": [
+        "4:36: filters.0.words.0: string should have at least 1 character, found ''"
+    ],
     "stage: dedup\nout: 2026-01-01\ndata: a\n": ["2:1: out: a path is needed, found 2026-01-01"],
     "stage: dedup\nout: out\ndata: a\nmethods: []\n": ["4:1: methods: at least 1 needed, found 0"],
     "stage: dedup\nout: out\ndata: a\nmethods: [exact, exact]\n": [

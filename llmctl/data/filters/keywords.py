@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -14,7 +14,9 @@ from llmctl.data.filters.base import Filter, Verdict, Within, parts_of
 class KeywordsFilter(Filter):
     """No listed word or phrase occurs as a whole word, whatever its case."""
 
-    words: list[str] = Field(min_length=1, description="Words or phrases that drop a row.")
+    words: list[Annotated[str, Field(min_length=1)]] = Field(
+        min_length=1, description="Words or phrases that drop a row."
+    )
     within: Within = Field("both", description="Where to look.")
 
     def start(self) -> Callable[[Mapping[str, Any]], Verdict]:
