@@ -6,15 +6,19 @@ For each template an untrained Llama of two layers with SmolLM2's tokenizer and 
 own gets the template as `chat_template` does, is saved, and is written as GGUF. Compared are token
 ids: of whole conversations in training and from the saved folder, and of prompts in training, from
 the saved folder, from llama.cpp (its template engine and tokenizer), from the engine
-`transformers`, and by their number from the engine `llamacpp` that stands behind `llmctl serve`.
+`transformers`, and from a running `llmctl serve` of the GGUF file (`/tokenize`, and the number of
+prompt tokens of an answer).
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +103,7 @@ def differences(
         GgufQuantizer()._write_f16(folder / "model", file, run)
     engine = LlamaCppEngine(model=str(file), context=4096, parallel=1)
     local = TransformersEngine(model=str(folder / "model"))
-    with engine.start() as session, local.start() as other:
+    with engine.start() as session, local.start() as other, serving(file) as server:
         address: Any = session
         with httpx.Client(headers=address.headers, timeout=120) as client:
             root = address.base_url.removesuffix("/v1")
@@ -131,9 +135,33 @@ def differences(
                     yield f"{where}: llama.cpp has other tokens"
                 if other.prompt_ids(Request(prompt))[0].tolist() != ids:  # type: ignore[attr-defined]
                     yield f"{where}: the engine transformers has another prompt"
-                reply = session.chat(prompt, max_tokens=1)
-                if reply.prompt_tokens != len(ids):
-                    yield f"{where}: serve reads {reply.prompt_tokens} tokens, not {len(ids)}"
+                body = {"model": "m", "messages": prompt, "max_tokens": 1}
+                if httpx.post(f"{server}/tokenize", json=body).json() != {
+                    "count": len(ids), "tokens": ids
+                }:  # fmt: skip
+                    yield f"{where}: serve has other tokens"
+                answer = httpx.post(f"{server}/v1/chat/completions", json=body, timeout=60).json()
+                if answer["usage"]["prompt_tokens"] != len(ids):
+                    yield f"{where}: serve read {answer['usage']} tokens, not {len(ids)}"
+
+
+@contextmanager
+def serving(file: Path) -> Iterator[str]:
+    """The address of `llmctl serve` with a GGUF file."""
+    recipe = file.with_suffix(".yaml")
+    engine = {"kind": "llamacpp", "model": str(file), "context": 4096, "parallel": 1}
+    out = str(file.parent / "serve")
+    recipe.write_text(
+        json.dumps({"stage": "serve", "out": out, "port": 0, "name": "m", "engine": engine})
+    )
+    command = [sys.executable, "-m", "llmctl", "serve", str(recipe), "-q"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def main() -> None:

@@ -92,6 +92,10 @@ class Session(ABC):
         """Log-probabilities (nats) of each token of each (context, continuation)."""
         raise NotImplementedError(f"{type(self).__name__} gives no log-probabilities of a prompt")
 
+    def prompt_tokens(self, messages: Messages) -> list[int]:
+        """The ids that the model reads of a conversation before it answers."""
+        raise NotImplementedError(f"{type(self).__name__} does not tell a prompt's tokens")
+
     def close(self) -> None:  # noqa: B027 - most have nothing that waits
         """No more calls are wanted: those that wait for another try give up."""
 

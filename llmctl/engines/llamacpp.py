@@ -21,9 +21,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from llmctl import processes
-from llmctl.engines.base import Engine, Session
+from llmctl.engines.base import Engine, Messages, Session
 from llmctl.engines.openai import HttpSession
 from llmctl.errors import LlmctlError
+from llmctl.generation.spending import CallError
 from llmctl.schema.parts import ModelRef
 
 READY_SECONDS = 300
@@ -63,7 +64,7 @@ class LlamaCppEngine(Engine):
             headers = {"Authorization": f"Bearer {key}"}
             limits = httpx.Limits(max_connections=None)
             with httpx.Client(timeout=600, limits=limits, headers=headers) as client:
-                session = HttpSession(client, f"{address}/v1", "local", retries=1)
+                session = LlamaCppSession(client, f"{address}/v1", "local", retries=1)
                 session.concurrency = session.choices = self.parallel
                 session.weights = digest.of_file(file)
                 session.name = f"{session.weights}:{self.context}"
@@ -71,6 +72,30 @@ class LlamaCppEngine(Engine):
                 # a penalty looks at the whole answer: by default it forgets all but 64 tokens
                 session.extra = {"repeat_last_n": self.context}
                 yield session
+
+
+class LlamaCppSession(HttpSession):
+    """As HttpSession; the child has routes of its own."""
+
+    def prompt_tokens(self, messages: Messages) -> list[int]:
+        """See Session: the template and the tokenizer of llama.cpp, as its chat route has them."""
+        root = self.base_url.removesuffix("/v1")
+        text = self._told(f"{root}/apply-template", {"messages": list(messages)})["prompt"]
+        asked = {"content": text, "add_special": True, "parse_special": True}
+        ids: list[int] = self._told(f"{root}/tokenize", asked)["tokens"]
+        return ids
+
+    def _told(self, address: str, body: dict[str, Any]) -> dict[str, Any]:
+        import httpx
+
+        try:
+            response = self.client.post(address, json=body)
+        except httpx.TransportError as error:
+            raise CallError(f"{address}: {type(error).__name__}") from None
+        found: dict[str, Any] = response.json()
+        if response.status_code != 200:
+            raise CallError(str(found["error"]["message"]))
+        return found
 
 
 @contextmanager

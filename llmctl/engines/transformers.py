@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.engines.base import Engine, Messages, Reply, Request, Session
 from llmctl.errors import InputError, LlmctlError, MissingError, install_hint
 from llmctl.generation.spending import CallError
 from llmctl.schema.parts import Device, ModelRef
@@ -154,6 +154,11 @@ class TransformersSession(Session):
                 f"the prompt has {ids.shape[1]} tokens, the context {self.context}; shorten it"
             )
         return ids.to(self.model.device)
+
+    def prompt_tokens(self, messages: Messages) -> list[int]:
+        """See Session."""
+        ids: list[int] = self.prompt_ids(Request(messages))[0].tolist()
+        return ids
 
     def answer(self, request: Request) -> Reply:
         """See Session; a stop string ends the text before itself."""

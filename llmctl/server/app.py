@@ -167,6 +167,21 @@ def create(
                 trace.seconds = time.time() - trace.started
                 traces.add(trace)
 
+    @app.post("/tokenize")
+    async def tokenize(request: Request) -> dict[str, Any]:
+        raw = await read_json(request, recipe.limits.body_bytes)
+        messages = checked(raw, recipe.name, recipe.limits.max_tokens)["messages"]
+        if documents is not None:
+            sources = await asyncio.to_thread(documents.sources, messages)
+            messages = with_sources(messages, sources)
+        try:
+            found = await asyncio.to_thread(session.prompt_tokens, messages)
+        except LlmctlError as error:
+            raise Refused(400, str(error)) from None
+        except NotImplementedError:
+            raise Refused(501, "this engine does not tell its tokens") from None
+        return {"count": len(found), "tokens": found}
+
     @app.get("/")
     async def page() -> Response:
         headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff"}

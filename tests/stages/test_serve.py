@@ -89,6 +89,20 @@ def test_openais_client_gets_an_answer(echo: tuple[str, Path]) -> None:
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
 
 
+def tokens(address: str, *said: str) -> Any:
+    """What the model of a server reads of a conversation."""
+    roles = ("user", "assistant") * len(said)
+    messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
+    return httpx.post(f"{address}/tokenize", json={"model": "m", "messages": messages})
+
+
+def test_an_engine_without_tokens_says_so(echo: tuple[str, Path]) -> None:
+    refused = tokens(echo[0], "hi")
+    assert refused.status_code == 501
+    assert "does not tell its tokens" in refused.json()["error"]["message"]
+    assert httpx.post(f"{echo[0]}/tokenize", json={"model": "m"}).status_code == 400
+
+
 def test_an_answer_is_cut_at_the_servers_limit(echo: tuple[str, Path]) -> None:
     reply = ask(echo[0], "one two three four five six seven", max_tokens=500)
     assert reply.choices[0].finish_reason == "length"
@@ -365,6 +379,8 @@ def test_llama_cpp_answers_streams_and_stops_in_the_middle(smollm: Path, tmp_pat
         reply = ask(address, "What is the capital of France?", max_tokens=16, temperature=0)
         assert reply.choices[0].message.content.strip()
         assert reply.usage.prompt_tokens == len(prompt_ids), "the model's own chat template"
+        told = tokens(address, "What is the capital of France?").json()
+        assert told == {"count": len(prompt_ids), "tokens": prompt_ids}
         stream = list(ask(address, "What is the capital of France?", max_tokens=16, temperature=0,
                           stream=True))  # fmt: skip
         assert {each.model for each in stream} == {"m"}, "not the path of the weights"
@@ -401,12 +417,14 @@ def test_transformers_answers_as_the_model_does(tiny_model: Path, tmp_path: Path
         reply = ask(address, "Hello", max_tokens=6, temperature=0)
         chunks = ask(address, "Hello", max_tokens=6, temperature=0, stream=True)
         text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        told = tokens(address, "Hello").json()["tokens"]
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     model: Any = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hello"}],
         add_generation_prompt=True, return_tensors="pt", return_dict=True,
     )["input_ids"]  # fmt: skip
+    assert told == ids[0].tolist()
     made = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
     assert reply.choices[0].message.content == tokenizer.decode(made, skip_special_tokens=True)
     assert text == reply.choices[0].message.content
