@@ -119,7 +119,7 @@ CASES: dict[str, tuple[list[str | Path], str]] = {
         given(DATASET, "source=empty", SECTIONS),
         "empty: has no train split",
     ),
-    "file for an artifact": (["search", "rows.jsonl", "pump"], "rows.jsonl: is not"),
+    "file for an artifact": (["search", "rows.jsonl", "pump"], "rows.jsonl: is a file"),
     "out is this folder": (given(DEDUP, out="."), "'.' names no new folder"),
     "out is in a file": (given(DEDUP, out="rows.jsonl/x"), "Not a directory|File exists"),
     "a home": (given(DEDUP, "data=~/rows.jsonl"), "not there; `~` is not the home folder here"),

@@ -74,6 +74,12 @@ class OpenAIEngine(Engine):
             yield session
 
 
+def without_answer(error: Exception) -> str:
+    """What to say of an endpoint that a call did not reach, or that did not answer."""
+    name = type(error).__name__
+    return f"{name}; does it run there?" if name == "ConnectError" else name
+
+
 class HttpSession(Session):
     """Calls over HTTP; `base_url` (with /v1) and `headers` serve for passing requests through."""
 
@@ -139,7 +145,7 @@ class HttpSession(Session):
                 after = min(retry_after(response.headers.get("retry-after", "")), self._left())
                 throttled = response.status_code == TOO_MANY
             except httpx.TransportError as error:
-                problem = type(error).__name__
+                problem = without_answer(error)
             except ValueError:
                 problem = "an answer that is not JSON"
             if throttled and self.retries and time.monotonic() - began < PATIENCE:

@@ -10,7 +10,7 @@ import datetime
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from typing import Any
@@ -54,6 +54,24 @@ def of_document(recipe: Metadata, uri: str, meta: Mapping[str, Any]) -> tuple[Fi
         if value is not None:
             found["external_id"] = _text(value)
     return found, wrong
+
+
+def unfitting(recipe: Metadata, documents: Iterable[Document]) -> list[str]:
+    """What of `tags` and `external_id` says nothing of any document."""
+    patterns = dict.fromkeys(tag.pattern for tag in recipe.tags)
+    named = recipe.external_id is None
+    for document in documents:
+        if named and not patterns:
+            return []
+        for pattern in [p for p in patterns if fnmatchcase(document["uri"], p)]:
+            del patterns[pattern]
+        named = named or "external_id" in document["meta"]
+    found = [f"metadata.tags: the pattern `{p}` fits no document" for p in patterns]
+    return (
+        found
+        if named
+        else [*found, f"metadata.external_id: no document has `{recipe.external_id}`"]
+    )
 
 
 def carried(document: Document) -> Fields:

@@ -287,7 +287,8 @@ def opened(folder: Path) -> Iterator[Retriever]:
 def checked(folder: Path) -> dict[str, Any]:
     """The manifest of an ingest artifact whose files and embedding model are as they were."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: is not there; make it with `llmctl ingest`")
+        what = "is a file, no folder" if folder.is_file() else "is not there"
+        raise InputError(f"{folder}: {what}; name what `llmctl ingest` made")
     manifest = artifacts.read_manifest(folder)
     if manifest is None:
         raise InputError(f"{folder}: is not an artifact (no manifest.json); run `llmctl ingest`")

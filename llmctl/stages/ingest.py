@@ -15,7 +15,7 @@ from llmctl.rag import changes, filling, keywords, vectors
 from llmctl.rag.cleaners.base import counted
 from llmctl.rag.collection import FILES, UNITS, Snapshot
 from llmctl.rag.cutting import embedded_text
-from llmctl.rag.metadata import Described
+from llmctl.rag.metadata import Described, unfitting
 from llmctl.records import row_id
 from llmctl.schema.ingest import IngestRecipe
 
@@ -89,6 +89,10 @@ def _describe(recipe: IngestRecipe, artifact: Artifact) -> None:
     for chunk in rows.read(artifact.folder / "chunks.jsonl"):
         described.add(chunk)  # type: ignore[arg-type]
     artifact.write_json("metadata.json", described.row())
+    if recipe.metadata.tags or recipe.metadata.external_id:
+        documents: Any = rows.read(artifact.folder / "documents.jsonl")
+        for each in unfitting(recipe.metadata, documents):
+            ui.warn(each)
 
 
 def _index(
@@ -149,4 +153,5 @@ def _tell(artifact: Artifact) -> None:
     ]
     if dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(artifact.dropped.items()))
-        ui.warn(f"{dropped} documents were left out ({reasons}), see dropped.jsonl")
+        some = "1 document was" if dropped == 1 else f"{dropped} documents were"
+        ui.warn(f"{some} left out ({reasons}), see dropped.jsonl")

@@ -91,3 +91,20 @@ def test_files_become_chunks_that_can_be_filtered(llmctl: Run, tmp_path: Path) -
     assert hits and {hit["meta"]["path"] for hit in hits} == {"pump.md"}
     wrong = llmctl("search", out, "water", "--filter", "autor = 'lee'")
     assert wrong.returncode == 2 and "did you mean 'author'?" in wrong.stderr
+
+
+def test_what_fits_no_document_is_told(llmctl: Run, tmp_path: Path) -> None:
+    (tmp_path / "note.md").write_text("The garden needs water in summer.\n")
+    recipe = tmp_path / "recipe.yaml"
+    tags = '[{pattern: "*.md", set: {a: 1}}, {pattern: "notes/*", set: {b: 1}}]'
+    about = f"{{tags: {tags}, external_id: ticket}}"
+    recipe.write_text(
+        f"stage: ingest\nsource: {tmp_path / 'note.md'}\nout: {tmp_path / 'out'}\n"
+        f"embedder: hashing\nstore: exact\nmetadata: {about}\n"
+    )
+    done = llmctl("ingest", recipe, "-q")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "warning: metadata.tags: the pattern `notes/*` fits no document",
+        "warning: metadata.external_id: no document has `ticket`",
+    ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from llmctl.engines.openai import without_answer
 from llmctl.errors import LlmctlError, MissingError
 from llmctl.rag.embedders._vectors import Prompts, unit
 from llmctl.rag.embedders.base import Embedder
@@ -97,7 +98,7 @@ class Endpoint:
                 after = response.headers.get("retry-after", "")
                 wanted = float(after) if after.isdigit() else 0.0
             except httpx.TransportError as error:
-                problem = type(error).__name__
+                problem = without_answer(error)
             except ValueError:
                 problem = "an answer that is not JSON"
             if attempt < self.settings.retries:

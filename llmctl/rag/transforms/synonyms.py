@@ -27,8 +27,10 @@ class SynonymsTransform(Transform):
         """The groups of the file."""
         try:
             lines = self.file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.file}: cannot be read as synonyms: {error}") from None
+        except OSError as error:
+            raise InputError(f"{self.file}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{self.file}: not UTF-8 text") from None
         rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
         found = [[word.strip() for word in row.split(",") if word.strip()] for row in rows]
         return [group for group in found if len(group) > 1]
