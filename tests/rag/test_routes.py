@@ -135,7 +135,7 @@ def test_routes_that_cannot_work_are_one_line(manual: Retriever, tmp_path: Path)
     ):
         with pytest.raises(ValueError, match=problem):
             Retrieve.model_validate({"transforms": [{"kind": "route", "about": ["y"], **keys}]})
-    with pytest.raises(InputError, match="is not there; make it with"):
+    with pytest.raises(InputError, match="is not there; name what"):
         manual.search("a ticket", part(tmp_path / "gone", by="rules"))
     from llmctl.evaluation.tasks.base import Task
 
