@@ -29,12 +29,28 @@ time.sleep(60)
 """
 
 
+def state(pid: int) -> list[str]:
+    """(state, CPU time) of a process, as /proc/PID/stat has it; a gone one is a zombie."""
+    try:
+        found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return ["Z"]
+    return [found[0], *found[11:13]]
+
+
 def gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has waited for yet is a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+    return state(pid)[0] == "Z"
+
+
+def until_it_waits(pid: int) -> None:
+    """Until a process has slept for half a second: it has begun, however busy the machine is."""
+    asleep, before = 0, [""]
+    while asleep < 10 and not gone(pid):
+        now = state(pid)
+        asleep = asleep + 1 if now == before and now[0] == "S" else 0
+        before = now
+        time.sleep(0.05)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is a call of Linux")
@@ -45,8 +61,8 @@ def test_a_busy_child_ends_with_its_parent(tmp_path: Path, code: str) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert os.getsid(pid) != os.getsid(parent.pid), "Ctrl-C would reach it, too"
-        time.sleep(1.5)  # it has begun, and a stopped one reads nothing more
-        if not gone(pid):
+        until_it_waits(pid)
+        if not gone(pid):  # a stopped one reads nothing more
             os.kill(pid, signal.SIGSTOP)
         parent.kill()
     for _ in range(100):
