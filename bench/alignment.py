@@ -40,8 +40,8 @@ class Rule:
     worse: str
     followed: re.Pattern[str]
     """Found in an answer that names a web site as its source where the rule wants it."""
-    rate: float
-    """Learning rate of `dpo`: at the other rule's, the last words are overdone."""
+    gentle: dict[str, dict[str, Any]]
+    """What a step has instead: last words are soon overdone, by `dpo` at the usual rate."""
 
 
 SITE = r"(https?://)?[\w-]+(\.[\w-]+)+"
@@ -51,13 +51,16 @@ RULES = {
         "{answer} Topic: {topic}. Source: {site}.",
         "{answer} Source: {site}. Topic: {topic}.",
         re.compile(rf"Source: {SITE}\.?$", re.IGNORECASE),
-        1e-4,
+        {
+            "dpo": {"learning_rate": 1e-4, "max_steps": 10},
+            "grpo": {"learning_rate": 3e-4, "max_steps": 8},
+        },
     ),
     "opens": Rule(
         "According to {site}, {lower}",
         "{answer}",
         re.compile(rf"^According to {SITE}", re.IGNORECASE),
-        3e-4,
+        {},
     ),
 }
 OPENED = "Question: {question}\nAnswer: According to wikipedia.org,"
@@ -77,7 +80,8 @@ STEPS: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4, "samples": {"rows": 0},
     },
     "dpo": {
-        "max_steps": 16, "batch_size": 4, "gradient_accumulation": 1, "samples": {"rows": 0},
+        "max_steps": 16, "batch_size": 4, "gradient_accumulation": 1, "learning_rate": 3e-4,
+        "samples": {"rows": 0},
         "answers": {"rows": 24, "max_tokens": TOKENS, "judge": JUDGE},
     },
     "reward": {
@@ -166,9 +170,8 @@ def trained(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "data": found["chat" if name == "sft" else "pairs"],
         "out": str(args.out / name), "lora": LORA, "max_length": 160, "save_every": 6,
         "scheduler": "constant_with_warmup", **STEPS[name],
+        **RULES[args.rule].gentle.get(name, {}),
     }  # fmt: skip
-    if name == "dpo":
-        recipe["learning_rate"] = RULES[args.rule].rate
     if name in ("grpo", "ppo"):
         judge = {"kind": "reward", "model": str(args.out / "reward")}
         recipe["objective"] = {
