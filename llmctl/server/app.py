@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import itertools
 import json
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from llmctl.engines.base import Request as EngineRequest
@@ -25,6 +25,7 @@ from llmctl.schema.serve import ServeRecipe, is_loopback
 from llmctl.server.documents import Documents, with_sources
 from llmctl.server.requests import Refused, checked
 from llmctl.server.traces import Trace, Traces
+from llmctl.server.underway import Stream, UnderWay
 
 STATIC = Path(__file__).parent / "static"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'"
@@ -56,7 +57,8 @@ def create(
         await upstream.aclose()
 
     app = FastAPI(title="llmctl", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
-    state = {"busy": 0, "asked": 0}
+    under_way = UnderWay(recipe.limits.requests, recipe.name, traces)
+    seeds = itertools.count(recipe.seed)
     started = int(time.time())
 
     @app.middleware("http")
@@ -102,7 +104,7 @@ def create(
     @app.get("/metrics")
     async def metrics() -> Response:
         lines = [f"llmctl_{name}_total {value}" for name, value in traces.totals().items()]
-        lines.append(f"llmctl_requests_under_way {state['busy']}")
+        lines.append(f"llmctl_requests_under_way {under_way.count}")
         return Response("\n".join(lines) + "\n", media_type="text/plain")
 
     @app.post("/v1/feedback")
@@ -119,36 +121,33 @@ def create(
             raise Refused(404, f"no request {asked!r} was answered here")
         return {"status": "kept"}
 
+    async def read(request: Request, trace: Trace) -> dict[str, Any]:
+        """A chat request that may be passed on, with the sources of its question."""
+        raw = await read_json(request, recipe.limits.body_bytes)
+        body = checked(raw, recipe.name, recipe.limits.max_tokens, session.choices)
+        trace.messages, trace.stream = body["messages"], bool(body.get("stream"))
+        if documents is not None:
+            trace.sources = await asyncio.to_thread(documents.sources, body["messages"])
+            body["messages"] = with_sources(body["messages"], trace.sources)
+        return body
+
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        trace = Trace(f"chatcmpl-{uuid.uuid4().hex}", time.time(), "chat", recipe.name)
-        if state["busy"] >= recipe.limits.requests:
-            raise Refused(429, "too many requests are under way; try again soon", "busy")
-        state["busy"] += 1
-        handed_over = False
-        try:
-            raw = await read_json(request, recipe.limits.body_bytes)
-            body = checked(raw, recipe.name, recipe.limits.max_tokens, session.choices)
+        async with AsyncExitStack() as place:
+            trace = place.enter_context(under_way.place("chat", "chatcmpl"))
+            body = await read(request, trace)
             # another answer each time that the same is asked, the same ones after a restart
-            body.setdefault("seed", (recipe.seed + state["asked"]) % 2**31)
-            state["asked"] += 1
-            trace.messages, trace.stream = body["messages"], bool(body.get("stream"))
-            if documents is not None:
-                trace.sources = await asyncio.to_thread(documents.sources, body["messages"])
-                body["messages"] = with_sources(body["messages"], trace.sources)
+            body.setdefault("seed", next(seeds) % 2**31)
             if trace.stream:
                 events = (
                     passed_through(upstream, session, body, trace)
                     if isinstance(session, HttpSession)
                     else generated(session, body, trace)
                 )
+                place.push_async_callback(events.aclose)  # the engine stops, too
                 first = await anext(events)  # an error before the first byte is a proper status
-                handed_over = True
-                return StreamingResponse(
-                    finishing(first, events, trace, traces, state, documents is not None),
-                    media_type="text/event-stream",
-                    headers={"cache-control": "no-store", "x-request-id": trace.id},
-                )
+                shown = finishing(first, events, trace, documents is not None)
+                return Stream(shown, trace, place.pop_all())
             if isinstance(session, HttpSession):
                 reply = await passed_on(upstream, session, body, trace)
             else:
@@ -158,29 +157,18 @@ def create(
                 reply["sources"] = trace.sources
             trace.answer = reply["choices"][0]["message"].get("content")
             return JSONResponse(reply, headers={"x-request-id": trace.id})
-        except Refused as refused:
-            trace.status, trace.error = refused.status, str(refused)
-            raise
-        finally:
-            if not handed_over:
-                state["busy"] -= 1
-                trace.seconds = time.time() - trace.started
-                traces.add(trace)
 
     @app.post("/tokenize")
     async def tokenize(request: Request) -> dict[str, Any]:
-        raw = await read_json(request, recipe.limits.body_bytes)
-        messages = checked(raw, recipe.name, recipe.limits.max_tokens)["messages"]
-        if documents is not None:
-            sources = await asyncio.to_thread(documents.sources, messages)
-            messages = with_sources(messages, sources)
-        try:
-            found = await asyncio.to_thread(session.prompt_tokens, messages)
-        except LlmctlError as error:
-            raise Refused(400, str(error)) from None
-        except NotImplementedError:
-            raise Refused(501, "this engine does not tell its tokens") from None
-        return {"count": len(found), "tokens": found}
+        with under_way.place("tokenize", "tokens") as trace:
+            body = await read(request, trace)
+            try:
+                found = await asyncio.to_thread(session.prompt_tokens, body["messages"])
+            except LlmctlError as error:
+                raise Refused(400, str(error)) from None
+            except NotImplementedError:
+                raise Refused(501, "this engine does not tell its tokens") from None
+            return {"count": len(found), "tokens": found}
 
     @app.get("/")
     async def page() -> Response:
@@ -279,7 +267,7 @@ def count_tokens(trace: Trace, usage: Any) -> None:
 
 async def passed_through(
     upstream: httpx.AsyncClient, session: HttpSession, body: dict[str, Any], trace: Trace
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The engine's event stream under this server's id and model name; read for the trace."""
     request = upstream.build_request(
         "POST",
@@ -371,7 +359,7 @@ def whole(session: Session, body: dict[str, Any], trace: Trace) -> dict[str, Any
     }
 
 
-async def generated(session: Session, body: dict[str, Any], trace: Trace) -> AsyncIterator[bytes]:
+async def generated(session: Session, body: dict[str, Any], trace: Trace) -> AsyncGenerator[bytes]:
     """The tokens of an engine in this process as an event stream."""
     request = engine_request(body)
     stream = getattr(session, "stream", None)
@@ -417,32 +405,23 @@ async def generated(session: Session, body: dict[str, Any], trace: Trace) -> Asy
 
 
 async def finishing(
-    first: bytes,
-    events: AsyncIterator[bytes],
-    trace: Trace,
-    traces: Traces,
-    state: dict[str, int],
-    with_documents: bool,
+    first: bytes, events: AsyncIterator[bytes], trace: Trace, with_documents: bool
 ) -> AsyncIterator[bytes]:
-    """The stream with the sources as its first event; the trace is kept when it ends or breaks."""
+    """The stream with the sources as its first event; an error on the way is an event too."""
+    if with_documents:
+        head = {
+            "id": trace.id,
+            "object": "chat.completion.chunk",
+            "created": int(trace.started),
+            "model": trace.model,
+            "choices": [],
+            "sources": trace.sources,
+        }
+        yield f"data: {json.dumps(head, ensure_ascii=False)}\n\n".encode()
+    yield first
     try:
-        if with_documents:
-            head = {
-                "id": trace.id,
-                "object": "chat.completion.chunk",
-                "created": int(trace.started),
-                "model": trace.model,
-                "choices": [],
-                "sources": trace.sources,
-            }
-            yield f"data: {json.dumps(head, ensure_ascii=False)}\n\n".encode()
-        yield first
         async for part in events:
             yield part
     except Refused as refused:
         trace.status, trace.error = refused.status, str(refused)
         yield f"data: {json.dumps(refused.body())}\n\n".encode()
-    finally:
-        state["busy"] -= 1
-        trace.seconds = time.time() - trace.started
-        traces.add(trace)

@@ -404,7 +404,7 @@ def test_llama_cpp_answers_streams_and_stops_in_the_middle(smollm: Path, tmp_pat
         rest = list(running)
         assert rest[-1].choices[0].finish_reason in ("stop", "length"), "the answer was finished"
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["metrics"]["requests"] == 5 and manifest["metrics"]["failed"] == 1
+    assert manifest["metrics"]["requests"] == 6 and manifest["metrics"]["failed"] == 1
 
 
 @pytest.mark.model
