@@ -26,6 +26,7 @@ from llmctl.options import (
     Sweep,
     Verbose,
     complete_recipe,
+    swept,
 )  # fmt: skip
 from llmctl.reporting import leave, reporting
 
@@ -136,7 +137,8 @@ def _dedup_command() -> Callable[..., None]:
         offline: Offline = False,
         debug: Debug = False,
     ) -> None:
-        asked = [*(sets or ()), *([f"sweep=[{sweep}]"] if sweep else ())]
+        with reporting(quiet=quiet, verbose=verbose, debug=debug):
+            asked = [*(sets or ()), *([] if sweep is None else [swept(sweep)])]
         plain(recipe, asked, out, dry_run, force, as_json, quiet, verbose, offline, debug)
 
     return command
@@ -225,16 +227,19 @@ def plan(
     ] = False,
     force: Force = False,
     as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    offline: Offline = False,
     debug: Debug = False,
 ) -> None:
     """Show what would run and why.
 
     The resolved recipe with the origin of each value, the inputs and an estimate.
     """
-    with reporting(debug=debug):
+    with reporting(quiet=quiet, verbose=verbose, debug=debug):
         from llmctl.runner import Options
 
-        _show_plan(None, recipe, Options(sets or (), out, force, as_json), probe)
+        _show_plan(None, recipe, Options(sets or (), out, force, as_json, offline), probe)
 
 
 @app.command()

@@ -71,3 +71,14 @@ Sweep = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
+
+
+def swept(text: str) -> str:
+    """The KEY=VALUE that `--sweep T,T` is; raises RecipeError when a part is no number."""
+    try:
+        return f"sweep={[float(part) for part in text.split(',')]}"
+    except ValueError:
+        from llmctl.errors import RecipeError
+
+        hint = "give thresholds above 0 and at most 1, as in --sweep 0.6,0.9"
+        raise RecipeError(f"--sweep '{text}': {hint}") from None

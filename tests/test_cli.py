@@ -66,6 +66,8 @@ ERRORS = {
     "kind-without-keys": (["eval", "bare.yaml"], 2),
     "bad-value": (["dedup", "good.yaml", "--set", "seed=soon"], 2),
     "bad-set": (["dedup", "good.yaml", "--set", "seed"], 2),
+    "empty-sweep": (["dedup", "good.yaml", "--sweep", ""], 2),
+    "bad-sweep": (["dedup", "good.yaml", "--sweep", "0.5]"], 2),
     "missing-input": (["dedup", "good.yaml"], 2),
     "invalid-yaml": (["dedup", "broken.yaml"], 2),
     "list-recipe": (["dedup", "list.yaml"], 2),
@@ -132,6 +134,13 @@ def test_stdout_is_the_result_alone(llmctl: Run, tmp_path: Path) -> None:
     assert (quiet.returncode, quiet.stderr) == (0, "")
     document = json.loads(llmctl("dedup", SMOKE, "--out", tmp_path / "a", "--json").stdout)
     assert document["status"] == "up to date" and document["out"] == str(tmp_path / "a")
+
+
+def test_plan_takes_what_a_dry_run_takes() -> None:
+    """So that a command that runs is planned by one other word."""
+    stage, plan = (get_command(cli.app).commands[name] for name in ("sft", "plan"))  # type: ignore[attr-defined]
+    missing = {option.name for option in stage.params} - {option.name for option in plan.params}
+    assert missing == {"dry_run"}
 
 
 def test_a_dry_run_writes_nothing(llmctl: Run, tmp_path: Path) -> None:
