@@ -38,12 +38,17 @@ class Backend(BaseModel):
         return type(self).__module__.rpartition(".")[2]
 
     @classmethod
+    def in_full(cls, text: str) -> dict[str, Any]:
+        """What a text alone says in a recipe, as a mapping."""
+        return {"kind": text}
+
+    @classmethod
     def of(cls, value: Any) -> Self:
         """A backend of this room from `kind`, or from a mapping with `kind` and options."""
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
-            value = {"kind": value}
+            value = cls.in_full(value)
         room = room_of(cls)
         if not isinstance(value, dict):
             raise PydanticCustomError(

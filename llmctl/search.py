@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import ui
-from llmctl.errors import RecipeError
 from llmctl.rag.retrieve import Found, Hit, opened
 from llmctl.schema.retrieve import Retrieve
 
@@ -23,16 +22,12 @@ def search(store: Path, query: str, k: int = 5) -> list[Hit]:
 
 def part_of(k: int, sets: Sequence[str] = (), **given: Any) -> Retrieve:
     """The retrieval that the options ask for; `sets` are KEY=VALUE with YAML values."""
-    from llmctl.schema.base import checked
-    from llmctl.schema.source import Layer, Place, assigned
+    from llmctl.schema.base import checked, parted, with_sets
+    from llmctl.schema.source import Layer, Place
 
     layer = Layer({"k": k} | {name: value for name, value in given.items() if value is not None})
     layer.places = {(name,): Place("-k" if name == "k" else f"--{name}") for name in layer.data}
-    for each in sets:
-        name, equals, text = each.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {each}: write it as KEY=VALUE")
-        layer = assigned(layer, name.strip(), text, f"--set {name.strip()}")
+    layer = with_sets(layer, Retrieve, [parted(each) for each in sets])
     wanted = layer.data["k"]
     layer.data.setdefault("candidates", max(100, wanted if isinstance(wanted, int) else 1))
     return checked(Retrieve, layer, Path("--set"))

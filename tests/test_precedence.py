@@ -11,6 +11,7 @@ import pytest
 import yaml
 from test_reach import changed, is_list, reach, recipe_of
 
+from llmctl.errors import RecipeError
 from llmctl.schema.base import STAGES, leaves, load
 from llmctl.schema.source import environment_sets
 
@@ -109,6 +110,52 @@ def test_a_default_is_named_as_one(tmp_path: Path) -> None:
         for key, _, origin in found.origins():
             if key.split(".")[0] not in given:
                 assert origin == "default", (stage, key)
+
+
+def test_a_key_inside_a_default_can_be_set(tmp_path: Path) -> None:
+    """Also a backend's, whose `kind` the recipe does not name, and one in a list of backends."""
+    inside = 0
+    for stage in STAGES:
+        data = {"stage": stage, "out": "o", **reach(stage).BASE}
+        (tmp_path / "r.yaml").write_text(yaml.safe_dump(data))
+        found = load(stage, tmp_path / "r.yaml")
+        whole = found.recipe.dump()
+        for key, value, origin in found.origins():
+            *around, name = (int(p) if p.isdigit() else p for p in key.split("."))
+            kind = at(whole, tuple(around)).get("kind")
+            if origin == "default" and kind is not None and name != "kind":
+                again = load(stage, tmp_path / "r.yaml", [f"{key}={json.dumps(value)}"])
+                assert again.recipe.dump() == whole, (stage, key)
+                origins = {name: origin for name, _, origin in again.origins()}
+                assert origins.pop(key) == f"--set {key}"
+                others = {name: origin for name, _, origin in found.origins() if name != key}
+                assert origins == others, (stage, key)
+                inside += 1
+    assert inside > 30
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_option_and_its_kind_are_set_in_any_order(tmp_path: Path, order: int) -> None:
+    """The option was lost without a word when the kind came after it."""
+    (tmp_path / "r.yaml").write_text("stage: ingest\nout: o\nsource: docs\n")
+    sets = ["chunker.size=300", "chunker.kind=window"][::order]
+    found = load("ingest", tmp_path / "r.yaml", sets).recipe.dump()
+    assert (found["chunker"]["kind"], found["chunker"]["size"]) == ("window", 300)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("rag.reranker.model", "rag.reranker: `kind` is missing; kinds: cross_encoder, "
+         "late_interaction; add for example --set rag.reranker.kind=cross_encoder"),
+        ("rag.transforms.0.keep", "rag.transforms is empty; give it as a list"),
+    ],
+)  # fmt: skip
+def test_what_is_off_by_default_is_asked_for(tmp_path: Path, key: str, message: str) -> None:
+    (tmp_path / "r.yaml").write_text("stage: serve\nout: o\nengine: echo\nrag: {store: s}\n")
+    with pytest.raises(RecipeError) as caught:
+        load("serve", tmp_path / "r.yaml", [f"{key}=1"])
+    assert str(caught.value) == f"--set {key}: {message}"
 
 
 def test_environment_names_are_read_in_any_case() -> None:

@@ -17,8 +17,9 @@ from typing import Any, get_args, get_origin
 import pytest
 
 from llmctl.plugins import Backend, backend, room_of
-from llmctl.schema.base import RECIPES, Recipe, options, schema_of
+from llmctl.schema.base import RECIPES, Recipe, schema_of
 from llmctl.schema.keys import fields
+from llmctl.schema.shape import options
 
 UNREACHED = {
     "stage", "version", "out",

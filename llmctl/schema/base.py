@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import types
-import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmctl.errors import RecipeError
-from llmctl.plugins import Backend, backend, is_promise, room_of
+from llmctl.plugins import Backend
+from llmctl.schema.shape import below, model_of, on_defaults
 from llmctl.schema.source import (
     Layer,
     Loc,
@@ -152,17 +151,41 @@ def load(
     for each in layers_of(path):
         layer = each if layer is None else merge(layer, each)
     assert layer is not None
-    for dotted, text, name in environment_sets():
-        layer = assigned(layer, dotted, text, name)
-    for each_set in sets:
-        dotted, equals, text = each_set.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {each_set}: write it as KEY=VALUE")
-        layer = assigned(layer, dotted.strip(), text, f"--set {dotted.strip()}")
+    named = layer.data.get("stage")
+    cls = schema_of(named) if named in RECIPES else Recipe  # a wrong stage is told below
+    layer = with_sets(layer, cls, [*environment_sets(), *map(parted, sets)])
     layer = expanded(layer, path.parent)
     if out is not None:
         layer = merge(layer, Layer({"out": str(out)}, {("out",): Place("--out")}))
     return Loaded(_checked(stage, layer, path), layer, path)
+
+
+def parted(text: str) -> tuple[str, str, str]:
+    """(dotted key, value, name) of a `--set KEY=VALUE`."""
+    dotted, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {text}: write it as KEY=VALUE")
+    return dotted.strip(), value, f"--set {dotted.strip()}"
+
+
+def with_sets(layer: Layer, cls: type[BaseModel], sets: list[tuple[str, str, str]]) -> Layer:
+    """`layer` with each (dotted key, value, name) on top of what the class has by default."""
+    keys = {dotted for dotted, _, _ in sets}
+    for dotted, text, name in sets:
+        layer = assigned(_on_defaults(layer, cls, dotted, keys), dotted, text, name)
+    return layer
+
+
+def _on_defaults(layer: Layer, cls: type[BaseModel], dotted: str, named: set[str]) -> Layer:
+    """`layer` with the defaults that a key is inside of; their origin stays `default`."""
+    data = on_defaults(cls, layer.data, dotted.split("."), named)
+    before = dict(leaves(layer.data))
+    added = {}
+    for loc, _ in leaves(data):
+        if loc not in before:
+            in_short = any(loc[:n] in before for n in range(1, len(loc)))
+            added[loc] = (layer.place(loc) if in_short else None) or Place("default")
+    return Layer(data, added | layer.places)
 
 
 def _checked(stage: str | None, layer: Layer, path: Path) -> Recipe:
@@ -222,7 +245,9 @@ def _lines(error: ValidationError, cls: type[BaseModel], layer: Layer, path: Pat
                 text = f"unknown key '{near}' in {_dotted(loc)}, did you mean 'kind'?"
                 lines.append((loc, each["type"], f"{where}: {text}"))
             else:
-                lines.append((loc, each["type"], f"{where}: {_dotted(loc)}: {each['msg']}"))
+                first = f"{_dotted(loc)}.kind={each['ctx']['kinds'].split(', ')[0]}"
+                hint = f"; add for example --set {first}" if where.startswith("--set") else ""
+                lines.append((loc, each["type"], f"{where}: {_dotted(loc)}: {each['msg']}{hint}"))
         else:
             if each["type"] == "value_error":
                 where = str(layer.places.get((*loc, *_named(each["msg"]))) or where)
@@ -360,51 +385,15 @@ def _has(stage: str, key: str) -> bool:
 def keys_at(cls: type[BaseModel], data: Any, loc: Loc) -> set[str]:
     """The valid keys of the mapping at `loc`."""
     annotation: Any = cls
-    for part in (*loc, None):
-        model = _model(annotation, data)
-        if part is None:
-            if model is None:
-                return set()
-            extra = {"kind"} if issubclass(model, Backend) else set()
-            extra |= {"extends"} if issubclass(model, Recipe) else set()
-            return {*model.model_fields, *extra}
+    for part in loc:
+        annotation = below(annotation, data, part)
         data = data[part] if isinstance(data, dict | list) else None  # type: ignore[index]
-        if isinstance(part, int):
-            items = [a for a in options(annotation) if get_origin(a) in (list, tuple)]
-            annotation = get_args(items[0])[0] if items else Any
-        elif model is not None and part in model.model_fields:
-            annotation = field_type(model, str(part))
-        else:
-            maps = [a for a in options(annotation) if get_origin(a) is dict]
-            annotation = get_args(maps[0])[1] if maps else Any
-    return set()
-
-
-def field_type(model: type[BaseModel], name: str) -> Any:
-    """The annotation of a field."""
-    return model.model_fields[name].annotation
-
-
-def options(annotation: Any) -> list[Any]:
-    """The members of a union, or the annotation alone."""
-    if get_origin(annotation) is Annotated:
-        return options(get_args(annotation)[0])
-    if get_origin(annotation) in (typing.Union, types.UnionType):
-        return [o for each in get_args(annotation) for o in options(each)]
-    return [annotation]
-
-
-def _model(annotation: Any, data: Any) -> type[BaseModel] | None:
-    for each in options(annotation):
-        if isinstance(each, type) and issubclass(each, BaseModel):
-            if is_promise(each):
-                kind = data.get("kind") if isinstance(data, dict) else data
-                try:
-                    return backend(room_of(each), kind)  # type: ignore[arg-type]
-                except Exception:  # an unknown kind is its own error
-                    return each
-            return each
-    return None
+    model = model_of(annotation, data)
+    if model is None:
+        return set()
+    extra = {"kind"} if issubclass(model, Backend) else set()
+    extra |= {"extends"} if issubclass(model, Recipe) else set()
+    return {*model.model_fields, *extra}
 
 
 def _backends(value: Any) -> Iterator[Backend]:

@@ -65,8 +65,12 @@ class Benchmark(Part):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        """A path alone is its `data`."""
-        return {"data": value} if isinstance(value, str | Path) else value
+        return cls.in_full(str(value)) if isinstance(value, str | Path) else value
+
+    @classmethod
+    def in_full(cls, text: str) -> dict[str, Any]:
+        """A text alone is its `data`."""
+        return {"data": text}
 
     @classmethod
     def __get_pydantic_json_schema__(

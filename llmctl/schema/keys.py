@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from llmctl.plugins import backend, holds, is_promise, kinds, room_of
-from llmctl.schema.base import options, schema_of
+from llmctl.schema.base import schema_of
+from llmctl.schema.shape import options
 
 
 def fields(stage: str) -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:

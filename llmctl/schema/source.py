@@ -195,7 +195,8 @@ def _merge(
     same_kind = not (
         isinstance(above, dict)
         and isinstance(below, dict)
-        and above.get("kind", below.get("kind")) != below.get("kind")
+        and "kind" in below
+        and above.get("kind", below["kind"]) != below["kind"]
     )
     if isinstance(below, dict) and isinstance(above, dict) and same_kind:
         result = dict(below)
@@ -248,6 +249,8 @@ def _assign(base: Layer, path: list[str], value: Any, place: Place) -> Layer:
     at: Any = base.data
     for depth, part in enumerate(path):
         if isinstance(at, list):
+            if not at:
+                raise RecipeError(f"{place}: {'.'.join(path[:depth])} is empty; give it as a list")
             if not part.isdigit() or int(part) >= len(at):
                 raise RecipeError(
                     f"{place}: {'.'.join(path[:depth])} is a list of {len(at)}; "

@@ -44,11 +44,14 @@ class Source(Backend):
     """Gives the units of documents, always in the same order; a text in a recipe is a folder."""
 
     @classmethod
+    def in_full(cls, text: str) -> dict[str, Any]:
+        """A text is the folder or file that it names."""
+        return {"kind": "folder", "path": text}
+
+    @classmethod
     def of(cls, value: Any) -> Self:
-        """A source from its mapping; a text or a path is the folder or file that it names."""
-        if is_promise(cls) and isinstance(value, str | Path):
-            value = {"kind": "folder", "path": str(value)}
-        return super().of(value)
+        """A source from its mapping, its text or a path."""
+        return super().of(str(value) if isinstance(value, Path) else value)
 
     @abstractmethod
     def units(self, scratch: Path) -> Iterator[Unit]:
