@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -222,10 +223,14 @@ def counted(label: str, rows: Iterable[T], total: int) -> Iterator[T]:
 
 
 def _plain_progress(label: str, total: int | None) -> Callable[..., None]:
-    start = time.monotonic()
+    start, lock = time.monotonic(), Lock()
     state = {"done": 0, "shown": start}
 
     def advance(n: int = 1, note: str = "") -> None:
+        with lock:
+            tell(n, note)
+
+    def tell(n: int, note: str) -> None:
         state["done"] += n
         now = time.monotonic()
         finished = total is not None and state["done"] >= total and n

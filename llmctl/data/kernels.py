@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -26,6 +26,7 @@ from llmctl import ui
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -307,7 +308,42 @@ def _bands(signature: NDArray[np.uint32], bands: int, rows: int) -> tuple[Words,
     return keys, whole
 
 
-def _jaccard(flat: Words, pointer: Ids, x: Ids, y: Ids) -> NDArray[np.float64]:
+def _neighbours(keys: Words, rows: Ids, place: Ids) -> tuple[Ids, Ids]:
+    """In groups of equal keys: neighbours and first ones, by place and by number."""
+    by_key = np.argsort(keys)
+    same = np.diff(keys[by_key]) == 0
+    shared = (np.append(same, False) | np.append(False, same))[: len(keys)]
+    group = np.cumsum(np.append(True, ~same)[: len(keys)])[shared]
+    ids = rows[by_key[shared]].astype(np.int64)
+    return _pairs(group, ids, place[ids], len(place)), _pairs(group, ids, ids, len(place))
+
+
+def _pairs(group: Ids, ids: Ids, place: Ids, total: int) -> Ids:
+    """Of rows of the same group: neighbours by place, and each with the first, as x * total + y."""
+    order = np.argsort(group * total + place)
+    group, ids = group[order], ids[order]
+    same = np.diff(group) == 0
+    at = np.arange(len(ids))
+    head = np.maximum.accumulate(np.where(np.append(True, ~same)[: len(ids)], at, 0))
+    left, right, first = ids[:-1][same], ids[1:][same], ids[head[1:]][same]
+    far = first != left
+    x, y = np.append(left, first[far]), np.append(right, right[far])
+    pairs: Ids = np.minimum(x, y) * total + np.maximum(x, y)
+    return pairs
+
+
+def _greedy(x: Ids, y: Ids, score: Floats, rows: int, fixed: int) -> tuple[Ids, Floats]:
+    twins, best = np.full(rows, -1, np.int64), np.zeros(rows)
+    twin, known = memoryview(twins), memoryview(best)  # type: ignore[arg-type]
+    for first in range(0, len(x), 1 << 18):
+        part = slice(first, first + (1 << 18))
+        for i, j, s in zip(x[part].tolist(), y[part].tolist(), score[part].tolist(), strict=True):
+            if twin[i] < 0 and s > known[j] and (i < fixed or not 0 <= twin[j] < fixed):
+                twin[j], known[j] = i, s
+    return twins, best
+
+
+def _jaccard(flat: Words, pointer: Ids, x: Ids, y: Ids) -> Floats:
     """Jaccard of pairs: both sets tagged with the pair's number and sorted; equals touch."""
     size, out = np.diff(pointer), np.empty(len(x))
     for at in range(0, len(x), GROUP):
@@ -334,8 +370,19 @@ class Kernel:
     sign: Callable[[Bytes, Ids, Shape, Any, Any], tuple[Any, Ids]]
     sets: Callable[[Bytes, Ids, Shape], tuple[Words, Ids]]
     grams: Callable[[Bytes, Ids, Shape], tuple[Words, Ids]]
-    jaccard: Callable[[Words, Ids, Ids, Ids], NDArray[np.float64]]
+    jaccard: Callable[[Words, Ids, Ids, Ids], Floats]
     bands: Callable[[NDArray[np.uint32], int, int], tuple[Words, Words]]
+    neighbours: Callable[[Words, Ids, Ids], tuple[Ids, Ids]]
+    """Pairs of some rows whose keys are equal, as x * all rows + y with x < y, in any order.
+
+    Neighbours in a group, and each with the group's first: by the `place` that each of all rows
+    has in an order, and by the rows' own numbers. Linear in the size of a group.
+    """
+    greedy: Callable[[Ids, Ids, Floats, int, int], tuple[Ids, Floats]]
+    """Of pairs x < y by rising y, then x: the kept row that each row repeats most, or -1.
+
+    And how alike they are. Rows below a bound are named before all others.
+    """
     letters: Callable[[Bytes, Ids], Words]
     """A number for each text that depends on its letters only, whatever stands between them."""
     digests: Callable[[Bytes, Ids, Plain], Words]
@@ -345,7 +392,9 @@ class Kernel:
     """
 
 
-NUMPY = Kernel("numpy", _sign, _sets, _grams, _jaccard, _bands, _letter_sums, _digests)
+NUMPY = Kernel(
+    "numpy", _sign, _sets, _grams, _jaccard, _bands, _neighbours, _greedy, _letter_sums, _digests
+)
 
 
 def kernel(name: str = "auto") -> Kernel:
@@ -371,20 +420,36 @@ def narrow(numbers: NDArray[Any], below: int) -> NDArray[Any]:
 def mapped(work: Callable[[T], S], items: list[T], threads: int, label: str = "") -> list[S]:
     """work(item) of each item, in order, on threads: the kernels let go of the interpreter.
 
-    A `label` shows progress.
+    The caller's thread is one of them: one that only waits is woken for each item, and takes a
+    core from those that work. A `label` shows progress. The first item's error is raised.
     """
-    found = []
-    with ExitStack() as stack:
-        done: Iterable[S] = map(work, items)
-        if threads > 1 and len(items) > 1:
-            done = stack.enter_context(ThreadPoolExecutor(threads)).map(work, items)
-        shown = label and len(items) > 1
-        advance = stack.enter_context(ui.progress(label, len(items))) if shown else None
-        for each in done:
-            found.append(each)
-            if advance is not None:
+    found: dict[int, S] = {}
+    errors: dict[int, BaseException] = {}
+    waiting = iter(range(len(items)))
+
+    def drain(advance: Callable[[], object]) -> None:
+        at = 0
+        try:
+            for at in waiting:
+                if errors:
+                    return
+                found[at] = work(items[at])
                 advance()
-    return found
+        except BaseException as error:
+            errors[at] = error
+
+    shown = label and len(items) > 1
+    with ui.progress(label, len(items)) if shown else nullcontext(lambda: None) as advance:
+        others = min(threads, len(items)) - 1
+        helpers = [Thread(target=drain, args=(advance,)) for _ in range(others)]
+        for each in helpers:
+            each.start()
+        drain(advance)
+        for each in helpers:
+            each.join()
+    if errors:
+        raise errors[min(errors)]
+    return [found[at] for at in range(len(items))]
 
 
 def cuts(sizes: NDArray[Any], most: int) -> list[tuple[int, int]]:
@@ -449,7 +514,7 @@ def grams(buffer: Buffer, form: Shape, use: Kernel, threads: int = 1) -> tuple[W
 
 def jaccard(
     flat: Words, pointer: Ids, x: Ids, y: Ids, use: Kernel, threads: int = 1, label: str = ""
-) -> NDArray[np.float64]:
+) -> Floats:
     """Exact Jaccard of the pairs (x, y) of sets."""
     cuts = [(at, min(at + GROUP, len(x))) for at in range(0, len(x), GROUP)]
     parts = mapped(

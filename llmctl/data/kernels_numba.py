@@ -16,6 +16,7 @@ from llmctl.data.kernels import (
     MULT,
     SET_SHIFT,
     Bytes,
+    Floats,
     Ids,
     Kernel,
     Plain,
@@ -33,6 +34,8 @@ SHORT = 1 << 16
 """Bytes of a text that is hashed without branches, by tables of this many powers."""
 LANES = 8
 """Shingles of a text that are permuted together."""
+FEW = 32
+"""Rows of a group that are sorted by insertion."""
 KEYS: Words = np.frombuffer(os.urandom(16), np.uint64)
 """Of the digests: nobody can write two texts that have the same without knowing them."""
 
@@ -214,6 +217,67 @@ def _bands(signature: Any, bands: int, rows: int) -> Any:
 
 
 @nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _arrange(values: Any, ids: Any) -> None:
+    """Sort the rows of a group, which is mostly small, by their values."""
+    if ids.shape[0] > FEW:
+        order = np.argsort(values)
+        values[:], ids[:] = values[order], ids[order]
+        return
+    for i in range(1, ids.shape[0]):
+        value, row, at = values[i], ids[i], i
+        while at > 0 and values[at - 1] > value:
+            values[at], ids[at] = values[at - 1], ids[at - 1]
+            at -= 1
+        values[at], ids[at] = value, row
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _put(ids: Any, total: Any, out: Any) -> None:
+    """The pairs of a group's rows: each with the one before it and, if that is another, the first.
+
+    As many as 2 * rows - 3.
+    """
+    out[0] = min(ids[0], ids[1]) * total + max(ids[0], ids[1])
+    for i in range(2, ids.shape[0]):
+        out[2 * i - 3] = min(ids[i - 1], ids[i]) * total + max(ids[i - 1], ids[i])
+        out[2 * i - 2] = min(ids[0], ids[i]) * total + max(ids[0], ids[i])
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _pairs(keys: Any, by_key: Any, rows: Any, place: Any, by_place: Any, by_number: Any) -> Any:
+    """Both kinds of pairs of the rows with equal keys; returns how many there are of each."""
+    size, total, made, first = keys.shape[0], place.shape[0], 0, 0
+    ids, values = np.empty((2, size), dtype=np.int64)
+    while first < size:
+        last, key = first + 1, keys[by_key[first]]
+        while last < size and keys[by_key[last]] == key:
+            last += 1
+        if last - first > 1:
+            for i in range(first, last):
+                ids[i] = values[i] = rows[by_key[i]]
+            group, value = ids[first:last], values[first:last]
+            _arrange(value, group)
+            _put(group, total, by_number[made:])
+            if last - first > 2:
+                for i in range(first, last):
+                    values[i] = place[ids[i]]
+                _arrange(value, group)
+            _put(group, total, by_place[made:])
+            made += 2 * (last - first) - 3
+        first = last
+    return made
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _decide(x: Any, y: Any, score: Any, fixed: Any, twin: Any, best: Any) -> None:
+    """Name the best kept twin of each row; every x stands before its y and is decided."""
+    for k in range(x.shape[0]):
+        i, j = x[k], y[k]
+        if twin[i] < 0 and score[k] > best[j] and (i < fixed or not 0 <= twin[j] < fixed):
+            twin[j], best[j] = i, score[k]
+
+
+@nb.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _letters(data: Any, offsets: Any, table: Any) -> Any:
     out = np.empty(offsets.shape[0] - 1, dtype=np.uint64)
     for d in range(out.shape[0]):
@@ -322,6 +386,18 @@ def _band_keys(signature: Any, bands: int, rows: int) -> tuple[Words, Words]:
     return keys, whole
 
 
+def _neighbours(keys: Words, rows: Ids, place: Ids) -> tuple[Ids, Ids]:
+    by_place, by_number = np.empty((2, 2 * len(keys)), np.int64)
+    made = _pairs(keys, np.argsort(keys), rows, place, by_place, by_number)
+    return by_place[:made].copy(), by_number[:made].copy()
+
+
+def _greedy(x: Ids, y: Ids, score: Floats, rows: int, fixed: int) -> tuple[Ids, Floats]:
+    twin, best = np.full(rows, -1, np.int64), np.zeros(rows)
+    _decide(x, y, score, fixed, twin, best)
+    return twin, best
+
+
 def _letter_sums(data: Bytes, offsets: Ids) -> Words:
     found: Words = _letters(_fixed(data), offsets, LETTERS)
     return found
@@ -333,4 +409,15 @@ def _plain_digests(data: Bytes, offsets: Ids, form: Plain) -> Words:
     return found
 
 
-NUMBA = Kernel("numba", _sign, _sets, _ordered, _jaccard, _band_keys, _letter_sums, _plain_digests)
+NUMBA = Kernel(
+    "numba",
+    _sign,
+    _sets,
+    _ordered,
+    _jaccard,
+    _band_keys,
+    _neighbours,
+    _greedy,
+    _letter_sums,
+    _plain_digests,
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 import numpy as np
@@ -97,14 +98,75 @@ def test_numba_and_numpy_give_the_same_bits(
         assert np.array_equal(one, other)
 
 
+@given(keys=st.lists(st.integers(0, 3), max_size=200), random=st.randoms(use_true_random=False))
+@settings(max_examples=100)
+def test_rows_of_equal_keys_are_paired_in_both_orders(keys: list[int], random: Any) -> None:
+    pytest.importorskip("numba")
+    total = 2 * len(keys)
+    rows = sorted(random.sample(range(total), len(keys)))
+    place = random.sample(range(total), total)
+    groups = [[r for r, k in zip(rows, keys, strict=True) if k == key] for key in set(keys)]
+
+    def pairs(order: Any) -> set[int]:
+        """Neighbours and the first, said again with lists."""
+        named = set()
+        for group in groups:
+            ids = sorted(group, key=order)
+            for i in range(1, len(ids)):
+                named |= {tuple(sorted((ids[i - 1], ids[i]))), tuple(sorted((ids[0], ids[i])))}
+        return {x * total + y for x, y in named}
+
+    for use in (kernels.NUMPY, kernels.kernel("numba")):
+        given_keys = np.array(keys, np.uint64), np.array(rows, np.int32), np.array(place, np.int32)
+        by_place, by_number = use.neighbours(*given_keys)
+        assert set(by_place.tolist()) == pairs(lambda row: place[row])
+        assert set(by_number.tolist()) == pairs(int)
+        assert len(by_place) == len(set(by_place.tolist()))
+        assert by_place.dtype == by_number.dtype == np.int64
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_items_shared_by_threads_come_back_in_order(threads: int) -> None:
+    assert kernels.mapped(lambda n: n * n, list(range(100)), threads) == [n * n for n in range(100)]
+    assert kernels.mapped(lambda n: n, [], threads) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_first_item_that_fails_is_the_one_that_is_told(threads: int) -> None:
+    both, begun = threading.Event(), list[int]()
+
+    def work(n: int) -> None:
+        begun.append(n)
+        if n == 6:
+            both.set()  # the later one fails first
+            raise ValueError("six")
+        if n == 5:
+            both.wait(0.2)
+            raise ValueError("five")
+
+    with pytest.raises(ValueError, match="five"):
+        kernels.mapped(work, list(range(1000)), threads)
+    assert len(begun) < 20, "work goes on after an error"
+
+
 def test_threads_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(f"w{(i * 7 + j) % 50}" for j in range(40)) for i in range(300)]
     one = found(texts)
     monkeypatch.setattr(kernels, "CHUNK", 256)
     monkeypatch.setattr(kernels, "GROUP", 7)
-    two = found(texts, threads=2)
-    assert np.array_equal(one.twin, two.twin)
-    assert np.array_equal(one.score, two.score)
+    for threads in (2, 7):
+        two = found(texts, threads=threads)
+        assert np.array_equal(one.twin, two.twin)
+        assert np.array_equal(one.score, two.score)
+
+
+def test_more_threads_than_bands() -> None:
+    method = Deduper.of({"kind": "minhash", "bands": 1, "rows": 4})
+    assert found(["a b c d e f", "x", "a b c d e f"], method, threads=5).twin.tolist() == [
+        -1,
+        -1,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["exact", "minhash"])

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llmctl.data.kernels import Ids, Kernel
+from llmctl.data.kernels import Floats, Ids, Kernel
 from llmctl.data.runners.base import Runner
 from llmctl.data.texts import Folded, Texts
-from llmctl.data.twins import Floats, Pairs
+from llmctl.data.twins import Pairs
 from llmctl.plugins import Backend
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 from llmctl import ui
 from llmctl.data import kernels, twins
 from llmctl.data.dedupers.base import Deduper, Found, Rows, Signed
-from llmctl.data.kernels import Ids, Kernel, Shape, Source, mapped, narrow
+from llmctl.data.kernels import Floats, Ids, Kernel, Shape, Source, mapped, narrow
 from llmctl.data.runners.base import Compare, Sign, compared, pairs_of
-from llmctl.data.twins import Floats, Pairs
+from llmctl.data.twins import Pairs
 
 Counts = NDArray[np.int32]
 Threshold = Annotated[float, Field(gt=0, le=1)]
@@ -171,13 +171,13 @@ class MinhashDeduper(Deduper):
             score[score < floor] = 0.0
             return score
 
-        keys, order = twins.band_keys(
+        keys, place = twins.band_keys(
             signature, worded, *self.banding(), use, threads, rows.file("bands")
         )
         scores = twins.Scores(len(ids), measure)
 
         def resolved(threshold: float) -> tuple[Ids, Floats, Pairs]:
-            return twins.resolve(keys, order, scores, fixed, threshold, threads)
+            return twins.resolve(keys, place, scores, fixed, threshold, use, threads)
 
         local, score, pairs = resolved(self.threshold)
         sweep = {
@@ -232,17 +232,14 @@ class MinhashDeduper(Deduper):
         cuts = kernels.cuts(source.sizes(ids), len(ids))
         task = Sign(rows.kernel.name, self.shape(), *permutations)
 
-        def placed(cut: tuple[int, int], made: tuple[Any, Ids]) -> int:
+        def placed(cut: tuple[int, int], made: tuple[Any, Ids]) -> None:
             out[0][slice(*cut)], out[1][slice(*cut)] = made
-            return cut[1] - cut[0]
+            advance(cut[1] - cut[0])
 
         if rows.runner.remote:
             texts = (source.part(ids[first:last]) for first, last in cuts)
             made = rows.runner.parts(task, texts, rows.threads)
-            done: Iterator[int] = (placed(*each) for each in zip(cuts, made, strict=True))
+            for each in zip(cuts, made, strict=True):
+                placed(*each)
         else:  # the texts are gathered and the signatures put in place where they are signed
-            done = rows.runner.parts(
-                lambda cut: placed(cut, task(source.part(ids[slice(*cut)]))), cuts, rows.threads
-            )
-        for count in done:
-            advance(count)
+            mapped(lambda cut: placed(cut, task(source.part(ids[slice(*cut)]))), cuts, rows.threads)

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmctl.data.dedupers.base import Rows
-from llmctl.data.kernels import Ids
-from llmctl.data.twins import Floats
+from llmctl.data.kernels import Floats, Ids
 from llmctl.plugins import Backend
 
 if TYPE_CHECKING:

@@ -14,9 +14,8 @@ from llmctl.data import kernels
 from llmctl.data.dedupers.base import Rows
 from llmctl.data.detectors.base import Action, Detector, Hits, bulk
 from llmctl.data.folding import encoded
-from llmctl.data.kernels import SET_SHIFT, Buffer, Ids, Shape, Words
+from llmctl.data.kernels import SET_SHIFT, Buffer, Floats, Ids, Shape, Words
 from llmctl.data.texts import picked
-from llmctl.data.twins import Floats
 
 AT_ONCE = 2000
 """Rows whose n-grams are held in memory together: their numbers fit beside 53 bits of hash."""

@@ -11,8 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from llmctl.data import kernels
-from llmctl.data.kernels import Buffer, Bytes, Ids, Shape, Source
-from llmctl.data.twins import Floats
+from llmctl.data.kernels import Buffer, Bytes, Floats, Ids, Shape, Source
 from llmctl.plugins import Backend
 
 PAIRS = 1 << 12
