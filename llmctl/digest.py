@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 SKIPPED = {".git", "__pycache__", ".building", "traces.sqlite-wal", "traces.sqlite-shm"}
+BEHIND, READ = 0.01, 1 << 20
+"""Seconds between two looks at a file that is being written, and bytes of it read together."""
 
 
 def cache_folder() -> Path:
@@ -27,7 +30,9 @@ def _database() -> sqlite3.Connection | None:
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(folder / "digests.sqlite", timeout=5, isolation_level=None)
+        connection = sqlite3.connect(
+            folder / "digests.sqlite", timeout=5, isolation_level=None, check_same_thread=False
+        )
         connection.execute("PRAGMA journal_mode=WAL")
         # no wait for the disk after every file: a digest that the power took is made again
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -42,10 +47,8 @@ def _database() -> sqlite3.Connection | None:
 
 def of_file(path: Path, *, reread: bool = False) -> str:
     """sha256 of a file's bytes; `reread` does not trust the cache."""
-    stat = path.stat()
     database = _database()
-    name = os.path.abspath(path).encode("utf-8", "backslashreplace").decode()
-    mark = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    name, mark = _known_by(path)
     if database is not None and not reread:
         try:
             row = database.execute(
@@ -57,12 +60,38 @@ def of_file(path: Path, *, reread: bool = False) -> str:
             return str(row[3])
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if database is not None:
+    _remember(name, mark, found)
+    return found
+
+
+def while_written(path: Path, ended: Event) -> None:
+    """Hash a file that another thread writes to the end, so that `of_file` knows it at once."""
+    found, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        last = False
+        while not last:
+            last = ended.wait(BEHIND)  # asked before it is read: nothing comes after that
+            while data := file.read(READ):
+                found.update(data)
+                size += len(data)
+    name, mark = _known_by(path)
+    if mark[0] == size:
+        _remember(name, mark, found.hexdigest())
+
+
+def _known_by(path: Path) -> tuple[str, tuple[int, int, int]]:
+    """What a digest is remembered by."""
+    stat = path.stat()
+    name = os.path.abspath(path).encode("utf-8", "backslashreplace").decode()
+    return name, (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _remember(name: str, mark: tuple[int, int, int], found: str) -> None:
+    if (database := _database()) is not None:
         with suppress(sqlite3.Error):
             database.execute(
                 "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", (name, *mark, found)
             )
-    return found
 
 
 def files_of(folder: Path) -> Iterator[Path]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -369,6 +371,27 @@ def test_digests_are_cached_and_notice_a_change(tmp_path: Path) -> None:
     path.write_text("two")
     assert digest.of_file(path) != first
     assert digest.of_file(path) == digest.of_file(path, reread=True)
+
+
+def test_a_file_is_hashed_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, ended = tmp_path / "growing.bin", threading.Event()
+    path.touch()
+    hashing = threading.Thread(target=digest.while_written, args=(path, ended))
+    hashing.start()
+    with path.open("wb") as file:
+        for number in range(50):
+            file.write(bytes([number]) * 100_000)
+            file.flush()
+    ended.set()
+    hashing.join()
+    right = hashlib.sha256(path.read_bytes()).hexdigest()
+    with monkeypatch.context() as patched:
+        patched.setattr(hashlib, "file_digest", None)  # it is known, and not read again
+        assert digest.of_file(path) == right
+    path.write_bytes(b"later")
+    assert digest.of_file(path) == hashlib.sha256(b"later").hexdigest()
 
 
 def test_remembering_a_digest_does_not_wait_for_the_disk(tmp_path: Path) -> None:

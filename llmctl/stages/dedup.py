@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,10 +66,21 @@ def run(recipe: DedupRecipe, artifact: Artifact) -> None:
     if by_rank is not None:
         place[by_rank - fixed] = np.arange(fixed, len(entries))
     measure(artifact, verdicts, fixed)
-    copied = partial(copy_kept, recipe, artifact, files, verdicts, place)
+    kept, ended = artifact.path("kept.jsonl"), Event()
+
+    def copied() -> None:
+        try:
+            copy_kept(recipe, artifact, files, verdicts, place)
+        finally:
+            ended.set()
+
     told = partial(tell, recipe, artifact, verdicts, place, fixed)
+    writers: list[Callable[[], None]] = [copied, told]
     threads = threads_of(recipe) if spill is None else 1  # side by side they need more memory
-    mapped(lambda write: write(), [copied, told], threads)
+    if threads > 1:
+        kept.write_bytes(b"")  # what a killed run left is not hashed
+        writers.append(partial(digest.while_written, kept, ended))
+    mapped(lambda write: write(), writers, threads)
     if recipe.index:
         index.write(recipe, artifact, verdicts, place)
     copy_splits(recipe, artifact)
@@ -270,7 +282,7 @@ def copy_kept(
                 for data in blocks.whole_lines(path):
                     begins, ends = blocks.spans(data)
                     part = stays[number : number + len(begins)]
-                    out.writelines(blocks.kept(data, begins, ends, part))
+                    out.write(b"".join(blocks.kept(data, begins, ends, part)))
                     number += len(begins)
                     tell(len(begins))
                 continue
