@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from llmctl.data import blocks, kernels, lines, scan
 from llmctl.data.blocks import Block
 from llmctl.data.entries import Batch, Entry, collected, short
+from llmctl.data.runners.local import LocalRunner
 from llmctl.errors import InputError
 
 pytest.importorskip("numba")
@@ -182,3 +184,20 @@ def test_only_what_it_can_read_is_given_to_it(tmp_path: Path) -> None:
     assert not scan.able(path, ("a.b",), use) and not scan.able(path, ("a", "a"), use)
     assert not scan.able(tmp_path, (), use)
     assert np.array_equal(kernels.bounds(np.array([2, 3])), [0, 2, 5])
+
+
+def test_the_caller_works_too_and_an_error_waits_for_its_turn() -> None:
+    helped = threading.Event()
+
+    def work(n: int) -> int:
+        if threading.current_thread() is threading.main_thread():
+            helped.set()
+        assert helped.wait(30)  # the other thread ends nothing before
+        if n == 3:
+            raise ValueError("three")
+        return n
+
+    made, parts = list[int](), LocalRunner().parts(work, iter(range(5)), 2)
+    with pytest.raises(ValueError, match="three"):
+        made.extend(parts)
+    assert made == [0, 1, 2]
