@@ -2,7 +2,8 @@
 
 Weighted values (a loss per token) are ratio estimators: sum(w * v) / sum(w), the items being the
 independent units (Cochran 1977, 6.3). Items of one cluster are taken together (Miller 2024,
-"Adding Error Bars to Evals", eq. 4). Intervals are Student's; for a plain share Wilson's (1927).
+"Adding Error Bars to Evals", eq. 4). Intervals are Student's; for a share Wilson's (1927), and so
+for every mean of values that have bounds.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+Bounds = tuple[float, float]
+"""The lowest and the highest of some values."""
 FEWEST_CLUSTERS = 20
 """With fewer, the error of clustered items is itself too uncertain to be used."""
 
@@ -55,13 +58,16 @@ def estimate(
     weights: Sequence[float] | None = None,
     clusters: Sequence[str | None] | None = None,
     confidence: float = 0.95,
+    bounds: Bounds | None = None,
 ) -> Estimate:
-    """The mean of `values`; raises ValueError when there is none."""
+    """The mean of `values`, which lie in `bounds`; raises ValueError when there is none."""
     weights = weights or [1.0] * len(values)
     value, se, degrees, groups = _ratio(values, weights, clusters)
     plain = groups is None and set(values) <= {0.0, 1.0} and len(set(weights)) == 1
-    if plain:
+    if plain and bounds in (None, (0, 1)):  # a score of 1 may be the lowest
         low, high = wilson(sum(values), len(values), confidence)
+    elif bounds is not None:
+        low, high = _bounded(value, se, degrees, confidence, bounds)
     else:
         low, high = _interval(value, se, degrees, confidence)
     return Estimate(value, se, low, high, len(values), groups)
@@ -73,14 +79,18 @@ def difference(
     weights: Sequence[float] | None = None,
     clusters: Sequence[str | None] | None = None,
     confidence: float = 0.95,
+    bounds: Bounds | None = None,
 ) -> Difference:
-    """The paired difference of two models on the same items."""
+    """The paired difference of two models on the same items, whose values lie in `bounds`."""
     from scipy import stats
 
     weights = weights or [1.0] * len(model)
     each = [b - a for a, b in zip(baseline, model, strict=True)]
     value, se, degrees, groups = _ratio(each, weights, clusters)
     low, high = _interval(value, se, degrees, confidence)
+    if bounds is not None:
+        most = bounds[1] - bounds[0]
+        low, high = max(low, -most), min(high, most)
     gained = lost = None
     if {*baseline, *model} <= {0.0, 1.0}:
         gained, lost = each.count(1.0), each.count(-1.0)
@@ -95,11 +105,11 @@ def difference(
     )
 
 
-def wilson(right: float, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's interval of a share."""
+def wilson(right: float, n: float, confidence: float, degrees: float = math.inf) -> Bounds:
+    """Wilson's interval of a share; with Student's quantile where `degrees` are few."""
     from scipy import stats
 
-    z = float(stats.norm.isf((1 - confidence) / 2))
+    z = float(stats.t.isf((1 - confidence) / 2, degrees))
     centre = (right + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(right * (n - right) / n + z * z / 4)
     # at the ends the formula gives 0 and 1, but for rounding
@@ -108,7 +118,7 @@ def wilson(right: float, n: int, confidence: float) -> tuple[float, float]:
 
 def bootstrap(
     values: Sequence[float], confidence: float, draws: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+) -> Bounds:
     """Percentile interval of the mean from resampling the values (Efron 1979)."""
     import numpy as np
 
@@ -151,7 +161,27 @@ def _ratio(
     return value, math.sqrt(spread * n / (n - 1)) / total, n - 1, groups
 
 
-def _interval(value: float, se: float, degrees: int, confidence: float) -> tuple[float, float]:
+def _bounded(value: float, se: float, degrees: int, confidence: float, bounds: Bounds) -> Bounds:
+    """Wilson's interval of a share with the same error, from as many items as would have it.
+
+    Such an effective number of items is used for shares of clustered samples (Franco et al. 2019);
+    the interval cannot leave the bounds, and of small means it holds the truth more often than
+    Student's does.
+    """
+    low, high = bounds
+    if math.isnan(se):
+        return bounds
+    share, error = (value - low) / (high - low), se / (high - low)
+    share = min(max(share, 0.0), 1.0)
+    if error == 0 and 0 < share < 1:
+        return value, value
+    # at a bound all items are alike, and only their number tells how sure that is
+    n = share * (1 - share) / error**2 if error else degrees + 1
+    least, most = wilson(share * n, n, confidence, degrees)
+    return low + least * (high - low), low + most * (high - low)
+
+
+def _interval(value: float, se: float, degrees: int, confidence: float) -> Bounds:
     from scipy import stats
 
     if math.isnan(se):

@@ -36,6 +36,7 @@ class Rule(Part):
 class EvalRecipe(Recipe):
     """Tasks for a model and, on the same items, for the baseline that it is compared with."""
 
+    impl: ClassVar[int] = 2
     needs: ClassVar[dict[str, str]] = {"torch": "eval", "transformers": "eval", "scipy": "eval"}
 
     stage: Literal["eval"] = Field(description="Names the stage.")

@@ -149,14 +149,15 @@ def metrics(result: Result, confidence: float) -> Iterator[tuple[str, gates.Meas
             weights[side] = [scored[i].weights.get(metric, 1.0) for i in has]
         has = [i for i in shared if metric in result.scored[MODEL][i].values]
         clusters = [result.items[i].cluster for i in has]
+        bounds = result.task.bounds(metric)
         estimates = {
-            side: statistics.estimate(each[side], weights[side], clusters, confidence)
+            side: statistics.estimate(each[side], weights[side], clusters, confidence, bounds)
             for side in each
         }
         found = gates.Measured(
             name, estimates[MODEL], metric in result.task.lower_is_better, estimates.get(BASELINE)
         )
-        yield name, _compared(found, each, weights, clusters, confidence)
+        yield name, _compared(found, each, weights, clusters, confidence, bounds)
 
 
 def _compared(
@@ -165,13 +166,14 @@ def _compared(
     weights: dict[str, list[float]],
     clusters: list[str | None],
     confidence: float,
+    bounds: statistics.Bounds | None,
 ) -> gates.Measured:
     if found.baseline is None:
         return found
     if weights[MODEL] != weights[BASELINE]:
         return replace(found, no_difference="the two models' tokenizers differ")
     difference = statistics.difference(
-        each[BASELINE], each[MODEL], weights[MODEL], clusters, confidence
+        each[BASELINE], each[MODEL], weights[MODEL], clusters, confidence, bounds
     )
     return replace(found, difference=difference)
 

@@ -47,6 +47,8 @@ class Task(Backend):
     metrics: ClassVar[tuple[str, ...]] = ()
     """Names of the numbers; empty when they are known only after the run."""
     lower_is_better: ClassVar[frozenset[str]] = frozenset()
+    shares: ClassVar[frozenset[str]] = frozenset()
+    """Metrics whose values lie between 0 and 1."""
     needs_model: ClassVar[bool] = True
     """Whether `score` asks the recipe's model; else its session is None."""
 
@@ -65,6 +67,10 @@ class Task(Backend):
     def asks_model(self) -> bool:
         """Whether this task, as the recipe has it, asks the recipe's model."""
         return self.needs_model
+
+    def bounds(self, metric: str) -> tuple[float, float] | None:
+        """Where a metric's values lie, and so its interval; None when that is anywhere."""
+        return (0.0, 1.0) if metric in self.shares else None
 
     def inputs(self) -> dict[str, Path | str]:
         """Own key -> file or folder that the task reads."""

@@ -30,6 +30,7 @@ class ChoiceTask(Task):
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "probability")
+    shares: ClassVar[frozenset[str]] = frozenset(metrics)
 
     data: Path = Field(
         description="Rows with `question`, `choices` (texts) and `answer` (index from 0, letter or "

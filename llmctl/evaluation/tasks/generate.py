@@ -24,6 +24,7 @@ class GenerateTask(Task):
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("exact", "contains", "f1")
+    shares: ClassVar[frozenset[str]] = frozenset(metrics)
 
     data: Path = Field(
         description="Rows with `prompt` (a text or messages) and `answer` (a text or several), or "

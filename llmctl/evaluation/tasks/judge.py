@@ -35,6 +35,7 @@ class JudgeTask(Task):
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("score", "win_rate")
+    shares: ClassVar[frozenset[str]] = frozenset({"win_rate"})
 
     data: Path = Field(
         description="Rows with `prompt` (a text or messages), `messages` or `turns` (questions)."
@@ -82,6 +83,10 @@ class JudgeTask(Task):
     def asks_model(self) -> bool:
         """Not when the answers are there."""
         return self.answers is None
+
+    def bounds(self, metric: str) -> tuple[float, float] | None:
+        """A score lies on the judge's scale."""
+        return self.judge.scale if metric == "score" else super().bounds(metric)
 
     def inputs(self) -> dict[str, Path | str]:
         """Rows, answers, and what the judge reads."""

@@ -18,6 +18,7 @@ class PreferenceTask(Task):
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("preference", "margin")
+    shares: ClassVar[frozenset[str]] = frozenset({"preference"})
 
     data: Path = Field(description="Pairs (prompt, chosen, rejected), or a folder with a split.")
     split: Literal["train", "validation", "test"] = Field(

@@ -93,6 +93,10 @@ class RetrievalTask(Task):
             raise ValueError("the judgements are of one store: take `stores` out of the route")
         return self
 
+    def bounds(self, metric: str) -> tuple[float, float]:
+        """All numbers of ranked lists are shares of what is best."""
+        return 0.0, 1.0
+
     def inputs(self) -> dict[str, Path | str]:
         """The store and the judgements."""
         return {"store": self.store, "data": self.data}
