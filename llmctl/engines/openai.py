@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import random
 import threading
 import time
@@ -18,7 +17,8 @@ from pydantic import Field
 
 from llmctl.engines._pace import Pace
 from llmctl.engines.base import Engine, Reply, Request, Session
-from llmctl.errors import LlmctlError, MissingError
+from llmctl.environment import variable
+from llmctl.errors import LlmctlError
 from llmctl.generation.spending import CallError
 from llmctl.schema.parts import Address, Price
 
@@ -50,12 +50,7 @@ class OpenAIEngine(Engine):
 
     def key(self) -> str | None:
         """The API key, from the environment."""
-        if self.api_key_env is None:
-            return None
-        found = os.environ.get(self.api_key_env)
-        if not found:
-            raise MissingError(f"the environment variable {self.api_key_env} is not set: set it")
-        return found
+        return None if self.api_key_env is None else variable("api_key_env", self.api_key_env)
 
     @contextmanager
     def start(self) -> Iterator[Session]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmctl import ui
 from llmctl.artifact import Artifact
-from llmctl.errors import LlmctlError, MissingError, RecipeError
+from llmctl.environment import variable
+from llmctl.errors import LlmctlError, RecipeError
 from llmctl.schema.serve import ServeRecipe
 
 if TYPE_CHECKING:
@@ -112,13 +112,8 @@ def uvicorn_options(recipe: ServeRecipe) -> dict[str, Any]:
 
 
 def api_key(recipe: ServeRecipe) -> str | None:
-    """The key that clients must send; raises MissingError when its variable is empty."""
-    if recipe.api_key_env is None:
-        return None
-    key = os.environ.get(recipe.api_key_env)
-    if not key:
-        raise MissingError(f"the environment variable {recipe.api_key_env} is not set: set it")
-    return key
+    """The key that clients must send."""
+    return None if recipe.api_key_env is None else variable("api_key_env", recipe.api_key_env)
 
 
 def listen(host: str, port: int) -> socket.socket:

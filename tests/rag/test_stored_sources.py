@@ -261,7 +261,9 @@ def test_wrong_databases_are_told_without_their_password(
     assert "is not there" in told("sqlite:////nowhere/x.sqlite")
     assert "holds no SQLAlchemy URL" in told("words with secret")
     assert "holds no SQLAlchemy URL" in told("nosuch://u:secret@h/d")
-    assert "is not set" in told("")
+    monkeypatch.delenv("NOTES_URL")
+    with pytest.raises(MissingError, match=r"source\.url_env: .* NOTES_URL is not set; export"):
+        sql("select 1")
 
 
 @pytest.mark.parametrize(

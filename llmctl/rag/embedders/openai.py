@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from llmctl.engines.openai import without_answer
-from llmctl.errors import LlmctlError, MissingError
+from llmctl.environment import variable
+from llmctl.errors import LlmctlError
 from llmctl.rag.embedders._vectors import Prompts, unit
 from llmctl.rag.embedders.base import Embedder
 from llmctl.schema.parts import Address
@@ -143,11 +143,7 @@ class OpenAIEmbedder(Embedder):
 
         headers = {}
         if self.api_key_env is not None:
-            key = os.environ.get(self.api_key_env)
-            if not key:
-                raise MissingError(
-                    f"the environment variable {self.api_key_env} is not set: set it"
-                )
+            key = variable("embedder.api_key_env", self.api_key_env)
             headers["Authorization"] = f"Bearer {key}"
         limits = httpx.Limits(max_connections=self.concurrency)
         with httpx.Client(timeout=self.timeout, limits=limits, headers=headers) as client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from llmctl.environment import variable
 from llmctl.errors import InputError, LlmctlError, MissingError
 from llmctl.rag.fields import Fields
 from llmctl.rag.readers.base import Unreadable
@@ -102,12 +102,7 @@ class SqlSource(Source):
         return f"{self.label()} is asked again on every run"
 
     def _url(self) -> str:
-        url = os.environ.get(self.url_env, "")
-        if not url:
-            raise InputError(
-                f"source.url_env: the variable {self.url_env} is not set; "
-                "give it the database's SQLAlchemy URL"
-            )
+        url = variable("source.url_env", self.url_env, "sqlite:///FILE")
         path = url.partition("sqlite:///")[2].partition("?")[0]
         named = path and not path.startswith((":memory:", "file:"))
         if named and not Path(path).is_file():  # SQLite would make an empty one

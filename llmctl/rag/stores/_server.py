@@ -7,11 +7,11 @@ one, never half of one. What earlier and killed runs left is removed after the s
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from llmctl.environment import variable
 from llmctl.errors import InputError, LlmctlError
 
 NAMED = "collection.json"
@@ -48,14 +48,9 @@ def left_over(folder: Path, prefix: str, owner: str, names: Iterable[str]) -> It
             yield each
 
 
-def secret(key: str, variable: str | None) -> str | None:
+def secret(key: str, name: str | None) -> str | None:
     """The value of the environment variable that a recipe's key names."""
-    if variable is None:
-        return None
-    found = os.environ.get(variable)
-    if not found:
-        raise InputError(f"store.{key}: {variable} is not set")
-    return found
+    return None if name is None else variable(f"store.{key}", name)
 
 
 def unusable(what: str, where: str, error: Exception) -> LlmctlError:

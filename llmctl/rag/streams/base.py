@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +11,6 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from llmctl.errors import MissingError
 from llmctl.plugins import Backend
 
 
@@ -84,14 +82,3 @@ class Stream(Backend):
     @abstractmethod
     def open(self, known: Known) -> AbstractContextManager[Live]:
         """Connect; raises Gone when the server is away."""
-
-
-def address(variable: str, example: str) -> str:
-    """The address in an environment variable: it may hold a password, so it is never printed."""
-    found = os.environ.get(variable, "").strip()
-    if not found:
-        raise MissingError(
-            f"source.stream: the environment variable {variable} is not set; "
-            f"export {variable}={example}"
-        )
-    return found

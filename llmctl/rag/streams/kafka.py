@@ -14,10 +14,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from llmctl.environment import variable
 from llmctl.errors import MissingError
-from llmctl.rag.streams.base import Gone, Known, Message, Stream, address
+from llmctl.rag.streams.base import Gone, Known, Message, Stream
 
 EXAMPLE = "localhost:9092"
+MORE = """'{"security.protocol": "SSL"}'"""
 ANSWER = 10.0
 """Seconds that the cluster has for an answer."""
 REFRESH = 60.0
@@ -171,7 +173,7 @@ class KafkaStream(Stream):
     def settings(self) -> dict[str, Any]:
         """What librdkafka is given."""
         own = {
-            "bootstrap.servers": address(self.url_env, EXAMPLE),
+            "bootstrap.servers": variable("source.stream", self.url_env, EXAMPLE),
             "group.id": self.group,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
@@ -185,7 +187,7 @@ class KafkaStream(Stream):
         if self.settings_env is None:
             return {}
         try:
-            more = json.loads(address(self.settings_env, '\'{"security.protocol": "SSL"}\''))
+            more = json.loads(variable("source.stream", self.settings_env, MORE))
         except ValueError:
             more = None
         if not isinstance(more, dict):

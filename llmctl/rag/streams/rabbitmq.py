@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from llmctl.environment import variable
 from llmctl.errors import MissingError
-from llmctl.rag.streams.base import Gone, Known, Message, Stream, address
+from llmctl.rag.streams.base import Gone, Known, Message, Stream
 
 EXAMPLE = "amqp://guest:guest@localhost:5672/%2F"
 NOT_FOUND, LOCKED, ACCESS_REFUSED = 404, 405, 403
@@ -102,7 +103,7 @@ class RabbitmqStream(Stream):
         """Connect and begin to consume."""
         import pika
 
-        url = address(self.url_env, EXAMPLE)
+        url = variable("source.stream", self.url_env, EXAMPLE)
         try:
             parameters = pika.URLParameters(url)
         except (ValueError, TypeError, IndexError, AttributeError):

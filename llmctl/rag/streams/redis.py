@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from llmctl.environment import variable
 from llmctl.errors import MissingError
-from llmctl.rag.streams.base import Gone, Known, Message, Stream, address
+from llmctl.rag.streams.base import Gone, Known, Message, Stream
 
 EXAMPLE = "redis://localhost:6379/0"
 PATIENCE = 30.0
@@ -135,7 +136,7 @@ class RedisStream(Stream):
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        url = address(self.url_env, EXAMPLE)
+        url = variable("source.stream", self.url_env, EXAMPLE)
         try:
             client = redis.Redis.from_url(
                 url,
