@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -68,8 +69,8 @@ def wait_for(ready: Callable[[], object], child: subprocess.Popen[Any], log: Pat
 
 
 @contextmanager
-def running_program(command: list[str], port: int, log: Path) -> Iterator[None]:
-    """A server process that listens on a port of this machine."""
+def running_program(command: list[str], port: int, log: Path, ready: str = "") -> Iterator[None]:
+    """A server process that listens on a port of this machine, and answers at the path `ready`."""
     with log.open("w") as out:
         child = subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent)
     try:
@@ -78,6 +79,8 @@ def running_program(command: list[str], port: int, log: Path) -> Iterator[None]:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) != 0:
                     raise ConnectionError
+            if ready:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{ready}", timeout=5).close()
             return True
 
         wait_for(listens, child, log)

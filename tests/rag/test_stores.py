@@ -58,12 +58,18 @@ def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
     if program is None:
         pytest.skip("no program `qdrant` on PATH")
     port, folder = free_port(), tmp_path_factory.mktemp("qdrant-server")
-    keys = {"HTTP_PORT": port, "GRPC_PORT": free_port(), "HOST": "127.0.0.1"}
+    keys = {
+        "SERVICE__HTTP_PORT": str(port),
+        "SERVICE__GRPC_PORT": str(free_port()),
+        "SERVICE__HOST": "127.0.0.1",
+        "STORAGE__STORAGE_PATH": str(folder / "storage"),  # a package's own settings say /var/lib
+        "STORAGE__SNAPSHOTS_PATH": str(folder / "snapshots"),
+        "TELEMETRY_DISABLED": "true",
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in keys.items():
-            patch.setenv(f"QDRANT__SERVICE__{name}", str(value))
-        patch.setenv("QDRANT__TELEMETRY_DISABLED", "true")
-        with running_program([program], port, folder / "log"):
+            patch.setenv(f"QDRANT__{name}", value)
+        with running_program([program], port, folder / "log", ready="/readyz"):
             yield {"kind": "qdrant_http", "url": f"http://127.0.0.1:{port}"}
 
 

@@ -378,6 +378,7 @@ ROWS: dict[str, Any] = {
     },
     "readers[docling].patterns": (PATTERN, lambda built: built.takes, "file.xyz"),
     "readers[docling].ocr": (True, lambda built: built.reader.settings()["do_ocr"]),
+    "readers[docling].tables": (False, lambda built: built.reader.settings()["do_table_structure"]),
     "readers[docling].max_pages": (3, max_pages),
     "readers[pptx].notes": (False, slides),
     "readers[xlsx].per": (

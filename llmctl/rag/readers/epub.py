@@ -35,10 +35,10 @@ class EpubReader(Reader):
             name = root.get("full-path", "") if root is not None else ""
             book = xml_of(opened, name)
             meta = _meta(book)
-            locked = _locked(opened)
+            closed = locked(opened)
             chapters = []
             for part in _spine(book, name):
-                if part in locked:
+                if part in closed:
                     raise Unreadable("encrypted", "the book has copy protection")
                 if text := _chapter(member(opened, part)):
                     chapters.append(text)
@@ -72,7 +72,7 @@ def _spine(book: Element, name: str) -> Iterator[str]:
             yield "/".join(parts)
 
 
-def _locked(opened: ZipFile) -> set[str]:
+def locked(opened: ZipFile) -> set[str]:
     """Members that are encrypted; publishers also list fonts, which nobody needs here."""
     if "META-INF/encryption.xml" not in opened.namelist():
         return set()
