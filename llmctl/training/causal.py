@@ -24,8 +24,8 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     from llmctl.training import (
         adapters,
         card,
+        launch,
         loop,
-        measure,
         model,
         report,
         samples,
@@ -48,9 +48,10 @@ def tune(recipe: SftRecipe, artifact: Artifact) -> None:
     if together and len(train) > 1:
         model.check_packing(policy, train[0].ids, train[1].ids, together)
 
-    kept = artifact.scratch / "before.json"
-    before = measure.remembered(kept) or measure.remember(kept, losses(policy, held, "loss before"))
-    written = samples.Written(artifact, tokenizer, recipe.samples, held)
+    before = launch.measured_together(
+        artifact, "before", lambda: losses(policy, held, "loss before")
+    )
+    written = samples.Written(artifact, tokenizer, recipe, held)
     written.write(policy, 0)
 
     def on_the_way(model: Any, step: int) -> dict[str, float]:

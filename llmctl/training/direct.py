@@ -45,7 +45,7 @@ def align(recipe: DpoRecipe, artifact: Artifact) -> None:
 
     policy = fresh()
     labelled = found.labelled or preference_rows.unpaired(found.train)
-    written = samples.Written(artifact, tokenizer, recipe.samples, answered(found))
+    written = samples.Written(artifact, tokenizer, recipe, answered(found))
     answers = drift.Drift(recipe, artifact, tokenizer, found.held_rows)
 
     def measured() -> Any:

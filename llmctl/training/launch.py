@@ -108,9 +108,7 @@ def measured_once(artifact: Artifact, name: str, work: Callable[[], Any]) -> Any
     """
     from llmctl.training import measure
 
-    first = "RANK" not in os.environ or os.environ["RANK"] == "0"
-    place = artifact.scratch if first else artifact.folder.parents[1]
-    kept = place / f"{name}.json"
+    kept = _of_the_first(artifact, name)
 
     def once() -> None:
         if measure.remembered(kept) is None:
@@ -118,6 +116,34 @@ def measured_once(artifact: Artifact, name: str, work: Callable[[], Any]) -> Any
 
     by_the_first(artifact, name, once)
     return measure.remembered(kept)
+
+
+def measured_together(artifact: Artifact, name: str, work: Callable[[], Any]) -> Any:
+    """As `measured_once`, where each process has to take part: they have the model together.
+
+    What the first one kept counts for all. If each looked for its own, then after a kill between
+    two of them some would wait for others that have theirs.
+    """
+    from llmctl.training import measure
+
+    kept = _of_the_first(artifact, name)
+    found = measure.remembered(kept)
+    if found is None:
+        found = work()
+        if is_first():
+            measure.remember(kept, found)
+    return found
+
+
+def is_first() -> bool:
+    """Whether this process writes the artifact: the only one, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _of_the_first(artifact: Artifact, name: str) -> Path:
+    """The file in which the first process keeps what was measured."""
+    place = artifact.scratch if is_first() else artifact.folder.parents[1]
+    return place / f"{name}.json"
 
 
 def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:

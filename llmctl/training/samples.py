@@ -11,8 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from llmctl.artifact import Artifact
 from llmctl.schema.loop import Samples
-from llmctl.training import attach, measure
+from llmctl.schema.training import TrainingRecipe
+from llmctl.training import attach, launch, measure
 from llmctl.training.data import Tokens, render
+
+TOGETHER = ("fsdp", "tensor")
+"""Strategies under which a word needs all processes: each has a part of the weights."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +90,27 @@ class Written:
         self,
         artifact: Artifact,
         tokenizer: PreTrainedTokenizerBase,
-        samples: Samples,
+        recipe: TrainingRecipe,
         rows: Sequence[Tokens],
     ) -> None:
+        samples = recipe.samples
         self.prompts = [*of_recipe(tokenizer, samples), *of_rows(tokenizer, rows[: samples.rows])]
         self.artifact = artifact
         self.tokenizer = tokenizer
         self.most = samples.max_tokens
+        self.takes_part = launch.is_first() or recipe.launch.strategy in TOGETHER
 
     def write(self, model: Any, step: int, *, again: bool = False) -> None:
         """Keep the answers at a step; those of a killed run are written `again` only when asked."""
-        kept = self.artifact.scratch / f"samples-{step}.json"
-        if again or measure.remembered(kept) is None:
-            measure.remember(kept, answers(model, self.tokenizer, self.prompts, self.most))
+
+        def written() -> list[str]:
+            return answers(model, self.tokenizer, self.prompts, self.most)
+
+        name = f"samples-{step}"
+        if again:
+            measure.remember(self.artifact.scratch / f"{name}.json", written())
+        elif self.takes_part:
+            launch.measured_together(self.artifact, name, written)
 
     def publish(self, last: int) -> list[tuple[str, str]]:
         """Write samples.jsonl with every step up to `last`; (prompt, texts) for the report."""

@@ -44,7 +44,7 @@ def settings(recipe: Any, args: Any, lora: Any, tmp_path: Path) -> SimpleNamespa
     )
     kept, _, cut = data.shortened([long], recipe.max_length, recipe.too_long)
     answered = samples.Written(
-        Artifact(tmp_path), tiny_tokenizer(), recipe.samples, [long, replace(long, id="y")]
+        Artifact(tmp_path), tiny_tokenizer(), recipe, [long, replace(long, id="y")]
     )
     parts = [sources.Stream(lambda: iter([]), count) for count in (40, 20)]
     mix = [each.model_copy(update={"path": file}) for each in recipe.data.mix]

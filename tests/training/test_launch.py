@@ -14,12 +14,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
-from tiny_tokenizer import tiny_llama
+from tiny_tokenizer import tiny_llama, tiny_tokenizer
 from training_runs import CHAT, PAIRS, killed, log, recipe, run
 
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError, LlmctlError
-from llmctl.training import launch
+from llmctl.training import launch, samples
 
 pytestmark = pytest.mark.model
 
@@ -287,3 +287,22 @@ def test_what_one_process_is_enough_for_is_done_by_the_first_while_others_wait(
 
     launch.by_the_first(second, "judged", lambda: done.append("second"))
     assert done == ["first"]
+
+
+@pytest.mark.parametrize(("strategy", "asked"), [("ddp", 1), ("fsdp", 2)])
+def test_answers_are_written_by_as_few_processes_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, asked: int
+) -> None:
+    """And what the first one kept counts for all, or one would wait for another after a kill."""
+    first = Artifact(tmp_path / "out")
+    second = Artifact(first.scratch / launch.FOLDER / "rank-1")
+    about = {"launch": {"processes": 2, "strategy": strategy}, "samples": {"prompts": ["hello"]}}
+    made: Any = recipe("sft", tmp_path, CHAT, **about)
+    answers: list[int] = []
+    monkeypatch.setattr(samples, "answers", lambda *_: answers.append(1) or ["hi"])
+    for rank, artifact in ((1, second), (0, first), (1, second)):  # the third is after a kill
+        artifact.scratch.mkdir(parents=True, exist_ok=True)
+        monkeypatch.setenv("RANK", str(rank))
+        samples.Written(artifact, tiny_tokenizer(), made, []).write(None, 3)
+    assert len(answers) == asked
+    assert [path.parent for path in tmp_path.rglob("samples-3.json")] == [first.scratch]
