@@ -220,19 +220,22 @@ def test_interrupt(tmp_path: Path, number: signal.Signals) -> None:
     assert not (tmp_path / "a").exists()
 
 
-IMPORTING = """
-import signal
-from llmctl.cli import app
-@app.command()
-def slow():
-    from llmctl.reporting import reporting
-    with reporting():
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        except KeyboardInterrupt:
-            raise ImportError("numpy failed") from None
-app(["slow"])
-"""
+def program(*body: str) -> str:
+    """A program whose only command does what these lines say."""
+    lines = "".join(f"        {line}\n" for line in body)
+    return (
+        "import signal, sys\nfrom llmctl.cli import app\n@app.command()\ndef slow():\n"
+        "    from llmctl.reporting import reporting\n"
+        f"    with reporting():\n{lines}app(['slow'])\n"
+    )
+
+
+IMPORTING = (
+    "try:",
+    "    signal.raise_signal(signal.SIGTERM)",
+    "except KeyboardInterrupt as error:",
+    "    raise ImportError('numpy failed') from None",
+)
 
 
 def shell(command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -271,10 +274,7 @@ def test_what_was_typed_is_utf8_in_every_locale(text: str) -> None:
 
 
 def test_a_cache_that_cannot_be_kept_is_named() -> None:
-    code = IMPORTING.replace("signal.raise_signal(signal.SIGTERM)", "import os").replace(
-        'except KeyboardInterrupt:\n            raise ImportError("numpy failed") from None',
-        "finally:\n            os.mkdir(os.environ['LLMCTL_CACHE'] + '/models')",
-    )
+    code = program("import os", "os.mkdir(os.environ['LLMCTL_CACHE'] + '/models')")
     env = {**os.environ, "LLMCTL_CACHE": "/proc/none"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     told = "/proc/none: the cache cannot be kept there; set LLMCTL_CACHE to a folder\n"
@@ -283,10 +283,8 @@ def test_a_cache_that_cannot_be_kept_is_named() -> None:
 
 def test_a_full_disk_that_a_library_tells_of_is_one_line() -> None:
     """SQLite has an error of its own for it; `ask` keeps its replies there."""
-    code = IMPORTING.replace("signal.raise_signal(signal.SIGTERM)", "import sqlite3").replace(
-        'except KeyboardInterrupt:\n            raise ImportError("numpy failed") from None',
-        'finally:\n            raise sqlite3.OperationalError("database or disk is full")',
-    )
+    full = "raise sqlite3.OperationalError('database or disk is full')"
+    code = program("import sqlite3", full)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     told = "the disk is full; free some space and run again\n"
     assert (done.returncode, done.stderr) == (1, told)
@@ -294,11 +292,8 @@ def test_a_full_disk_that_a_library_tells_of_is_one_line() -> None:
 
 def test_an_import_that_is_interrupted_is_an_interrupt() -> None:
     """NumPy turns a KeyboardInterrupt of its import into an ImportError, others print it."""
-    printing = IMPORTING.replace("KeyboardInterrupt:", "KeyboardInterrupt as error:").replace(
-        "raise ImportError",
-        "sys.excepthook(type(error), error, None)\n            raise ImportError",
-    )
-    for code in (IMPORTING, f"import sys\n{printing}"):
+    printing = (*IMPORTING[:3], "    sys.excepthook(type(error), error, None)", IMPORTING[3])
+    for code in (program(*IMPORTING), program(*printing)):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 130
         assert done.stderr == "interrupted; run again to continue\n"
@@ -325,7 +320,9 @@ def test_an_interrupt_before_the_commands_are_there_says_nothing(
 def test_a_second_interrupt_ends_at_once() -> None:
     """While the interpreter ends, Python would print where each of its threads stood."""
     again = "import atexit, signal\natexit.register(signal.raise_signal, signal.SIGINT)\n"
-    done = subprocess.run([sys.executable, "-c", again + IMPORTING], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", again + program(*IMPORTING)], capture_output=True, text=True
+    )
     assert done.returncode == -signal.SIGINT
     assert done.stderr == "interrupted; run again to continue\n"
 

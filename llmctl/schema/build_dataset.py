@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from llmctl.data.builders.base import Builder
 from llmctl.data.filters.base import Filter
@@ -13,7 +13,7 @@ from llmctl.data.formats.base import Format
 from llmctl.data.selectors.base import Selector
 from llmctl.schema.base import Part, Recipe
 from llmctl.schema.judging import Judging
-from llmctl.schema.parts import ModelRef
+from llmctl.schema.parts import ModelRef, Paths
 from llmctl.schema.publishing import Card, Export, Push
 
 
@@ -51,7 +51,7 @@ class BuildDatasetRecipe(Recipe):
     impl: ClassVar[int] = 2
 
     stage: Literal["build-dataset"] = Field(description="Names the stage.")
-    source: Path | list[Path] = Field(
+    source: Paths = Field(
         description="Artifact folder of ingest; file, folder or pattern of rows (examples, pairs, "
         "texts, documents or chunks); or a list of them.",
     )
@@ -124,13 +124,6 @@ class BuildDatasetRecipe(Recipe):
         if twice:
             raise ValueError(f"two judges are named '{min(twice)}'; give them a `name`")
         return self
-
-    @field_validator("source")
-    @classmethod
-    def _some_source(cls, source: Path | list[Path]) -> Path | list[Path]:
-        if source == []:
-            raise ValueError("the list is empty; name a file or a folder")
-        return source
 
     def source_inputs(self) -> dict[str, Path | str]:
         """`source`, or `source.0`, `source.1` ... of a list."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -13,6 +13,7 @@ from llmctl.data.dedupers.base import Deduper
 from llmctl.data.detectors.base import Detector
 from llmctl.data.runners.base import Runner
 from llmctl.schema.base import Part, Recipe
+from llmctl.schema.parts import Paths
 
 EDITED = {"kind": "overlap", "ngram": 3, "weighted": True, "coverage": 0.67, "strict": 0.72,
           "flag": None, "shortest": 8}  # fmt: skip
@@ -115,7 +116,7 @@ class DedupRecipe(Recipe):
     needs: ClassVar[dict[str, str]] = {"numpy": ""}
 
     stage: Literal["dedup"] = Field(description="Always `dedup`.")
-    data: Path | list[Path] = Field(
+    data: Paths = Field(
         description="Folder with a train split (an artifact of build-dataset, or shards as the Hub "
         "names them), a file of rows (.jsonl, .jsonl.gz, .parquet), a pattern of files, a folder "
         "of .txt and .md files, or a list of these."
@@ -169,13 +170,6 @@ class DedupRecipe(Recipe):
     examples: int = Field(
         20, ge=0, le=1000, description="Dropped rows beside their twins in the report, per reason."
     )
-
-    @field_validator("data")
-    @classmethod
-    def _some_data(cls, data: Path | list[Path]) -> Path | list[Path]:
-        if data == []:
-            raise ValueError("the list is empty; name a file or a folder")
-        return data
 
     @model_validator(mode="after")
     def _methods_agree(self) -> Self:

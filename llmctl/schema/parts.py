@@ -55,6 +55,15 @@ Price = Annotated[
 ]
 
 
+def _some(paths: Path | list[Path]) -> Path | list[Path]:
+    if paths == []:
+        raise ValueError("the list is empty; name a file or a folder")
+    return paths
+
+
+Paths = Annotated[Path | list[Path], AfterValidator(_some)]
+
+
 ROWS = (
     "Folder with a train split (an artifact, or shards as the Hub names them), a file of rows, or "
     "a pattern such as rows/*.jsonl."
