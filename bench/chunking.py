@@ -41,6 +41,7 @@ WAYS: dict[str, dict[str, Any]] = {
     },
     "recursive 800": {"chunker": {"kind": "recursive", "size": 800}},
     "recursive 200 tokens": {"chunker": {"kind": "recursive", "size": 200, "unit": "tokens"}},
+    "recursive 254 tokens": {"chunker": {"kind": "recursive", "size": 254, "unit": "tokens"}},
     "window 800, overlap 100": {"chunker": {"kind": "window", "size": 800, "overlap": 100}},
     "semantic": {"chunker": "semantic"},
     "small_to_big 300 in sections": {

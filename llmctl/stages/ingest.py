@@ -79,8 +79,9 @@ def _count(recipe: IngestRecipe, artifact: Artifact) -> None:
     }
     if cuts:
         ui.warn(
-            f"{cuts} of {chunks} chunks are longer than the embedding model reads; "
-            "their ends cannot be found: make chunks shorter"
+            f"{cuts} of {chunks} chunks are longer than the embedding model reads; their ends are "
+            "found by their words alone: lower max_chars, or count the model's tokens "
+            "(chunker: recursive, unit: tokens)"
         )
 
 
