@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -102,8 +103,9 @@ def _converter(settings: tuple[tuple[str, bool], ...]) -> Any:
                 with silenced():
                     super().__init__(pipeline_options)
             except Exception as error:  # of the hub, of the disk, of torch
+                why = textwrap.shorten(_line(error), 120, placeholder=" …")
                 raise MissingError(
-                    f"the reader docling cannot load its models ({_line(error)}): "
+                    f"the reader docling cannot load its models ({why}): "
                     "docling-tools models download, then name their folder in "
                     "DOCLING_ARTIFACTS_PATH"
                 ) from error
