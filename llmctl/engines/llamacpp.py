@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
@@ -23,7 +24,7 @@ from pydantic import Field
 from llmctl import processes
 from llmctl.engines.base import Engine, Messages, Session
 from llmctl.engines.openai import HttpSession
-from llmctl.errors import LlmctlError
+from llmctl.errors import InputError, LlmctlError
 from llmctl.generation.spending import CallError
 from llmctl.schema.parts import ModelRef
 
@@ -37,7 +38,7 @@ class LlamaCppEngine(Engine):
 
     model: ModelRef
     context: int = Field(2048, ge=128, description="Tokens of context of each slot.")
-    threads: int = Field(0, ge=0, description="Threads; 0 takes the number of processors.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads; 0 takes the number of processors.")
     parallel: int = Field(2, ge=1, le=256, description="Slots: requests decoded together.")
     gpu_layers: int = Field(0, ge=0, description="Layers on the GPU, where the build has one.")
 
@@ -122,9 +123,10 @@ def child(settings: dict[str, Any]) -> Iterator[str]:
         if not address.startswith("http"):
             process.wait(timeout=30)
             listener.join(timeout=5)
-            why = next((s.strip() for s in reversed(said) if "rror" in s or "fail" in s), "")
-            why = why or "it gave no reason"
-            raise LlmctlError(f"{settings['model']}: llama.cpp cannot load it: {why}")
+            why = reason(said)
+            broken = why.startswith("error loading model")  # else memory, threads …
+            kind = InputError if broken else LlmctlError
+            raise kind(f"{settings['model']}: llama.cpp cannot load it: {why}")
         yield address
     finally:
         with suppress(OSError):
@@ -138,6 +140,14 @@ def child(settings: dict[str, Any]) -> Iterator[str]:
         process.stdout.close()
         listener.join(timeout=5)
         process.stderr.close()
+
+
+def reason(said: Sequence[str]) -> str:
+    """Why llama.cpp ended: its first error, which the others follow from, else a line like one."""
+    errors = (re.match(r"[\d.]+ E .*?: (.+)", line) for line in said)
+    first = next((found[1].strip() for found in errors if found), None)
+    alike = (s.strip() for s in reversed(said) if "rror" in s or "fail" in s)
+    return first or next(alike, "it gave no reason")
 
 
 def parameters(settings: dict[str, Any]) -> Any:

@@ -20,7 +20,7 @@ from llmctl.engines.base import Engine, Reply, Request, Session
 from llmctl.environment import variable
 from llmctl.errors import LlmctlError
 from llmctl.generation.spending import CallError
-from llmctl.schema.parts import Address, Price
+from llmctl.schema.parts import Address, Price, Variable
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 TOO_MANY = 429
@@ -38,7 +38,7 @@ class OpenAIEngine(Engine):
 
     model: str = Field(min_length=1, description="Name of the model at the endpoint.")
     base_url: Address
-    api_key_env: str | None = Field(
+    api_key_env: Variable | None = Field(
         None, description="Environment variable that holds the key; the key is never stored."
     )
     concurrency: int = Field(8, ge=1, le=256, description="Calls at once.")

@@ -47,7 +47,7 @@ class GgufQuantizer(Quantizer):
         description="Formats to make; the first is the artifact's model.",
     )
     keep_f16: bool = Field(False, description="Keep the f16 file that the others are made from.")
-    threads: int = Field(0, ge=0, description="Threads; 0 takes the number of processors.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads; 0 takes the number of processors.")
 
     @field_validator("types")
     @classmethod

@@ -304,6 +304,8 @@ def _named(message: str) -> Loc:
 
 MOST_WORDS = 40
 """A longer list of allowed words would bury what is said."""
+UNSHOWN = ("backend", "secret")
+"""Mistakes that say what was found, or must not."""
 _COUNTS = {"too_short": ("at least", "min_length"), "too_long": ("at most", "max_length")}
 """Mistakes about how many items a list has, in words, and where the bound is told."""
 
@@ -317,7 +319,7 @@ def _message(each: Any, named: bool) -> str:
         message = f"{words} {each['ctx'][bound]} needed, found {each['ctx']['actual_length']}"
     given = each.get("input")
     short = isinstance(given, str | int | float | bool)
-    if each["type"] in _FORMS or (short and not each["type"].startswith("backend")):
+    if each["type"] in _FORMS or (short and not each["type"].startswith(UNSHOWN)):
         message += f", found {_shown(given)}"
     if each["type"] == "literal_error" and isinstance(given, str):
         allowed = re.findall("'([^']*)'", each["ctx"]["expected"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from llmctl.data.formats.base import Format
 from llmctl.schema.base import Part
@@ -31,18 +33,36 @@ WeightType = Literal["auto", "fp32", "bf16", "fp16"]
 """What the weights of a saved model are numbers of."""
 
 
+def _variable(name: str) -> str:
+    if not re.fullmatch(VARIABLE, name):
+        raise PydanticCustomError(
+            "secret",
+            "name an environment variable (letters, digits and _); the value itself has no place "
+            "in a recipe",
+        )
+    return name
+
+
+VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
+Variable = Annotated[
+    str, Field(json_schema_extra={"pattern": f"^{VARIABLE}$"}), AfterValidator(_variable)
+]
+"""Name of an environment variable; what is given instead may be a secret and is not shown."""
+
+
 def _without_secret(address: str) -> str:
     if "@" in address.split("/")[2]:
-        raise ValueError(
+        raise PydanticCustomError(
+            "secret",
             "a name or a password in the address would be written down: name the "
-            "environment variable of a key in `api_key_env`"
+            "environment variable of a key in `api_key_env`",
         )
     return address
 
 
 Address = Annotated[
     str,
-    Field(pattern=r"^https?://", description="Address up to and including /v1."),
+    Field(pattern=r"^https?://[^/]", description="Address up to and including /v1."),
     AfterValidator(_without_secret),
 ]
 

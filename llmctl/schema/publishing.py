@@ -8,6 +8,7 @@ from pydantic import Field
 
 from llmctl.data.formats.base import Format
 from llmctl.schema.base import Part
+from llmctl.schema.parts import Variable
 
 
 class Card(Part):
@@ -50,6 +51,4 @@ class Push(Part):
         pattern=r"^[\w.-]+/[\w.-]+$", description="Name on the Hub: OWNER/NAME; made when missing."
     )
     private: bool = Field(True, description="Whether only its owner sees it, when it is made.")
-    token_env: str = Field(
-        "HF_TOKEN", min_length=1, description="Environment variable that has the token."
-    )
+    token_env: Variable = Field("HF_TOKEN", description="Environment variable that has the token.")

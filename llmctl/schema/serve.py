@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from llmctl.engines.base import Engine
 from llmctl.schema.base import Part, Recipe
+from llmctl.schema.parts import Variable
 from llmctl.schema.retrieve import Retrieve, store_needs
 
 
@@ -44,9 +45,9 @@ class ServeRecipe(Recipe):
     stage: Literal["serve"] = Field(description="Names the stage.")
     engine: Engine = Field(description="What runs the model.")
     name: str = Field("llmctl", min_length=1, description="Name of the model for clients.")
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
-    api_key_env: str | None = Field(
+    api_key_env: Variable | None = Field(
         None, description="Environment variable with the key that clients must send."
     )
     rag: Rag | None = Field(None, description="Documents to answer from.")

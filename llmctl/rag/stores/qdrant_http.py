@@ -12,6 +12,7 @@ from pydantic import Field
 from llmctl.rag.stores import _server
 from llmctl.rag.stores._points import KEY, point_of
 from llmctl.rag.stores.base import Near, Store
+from llmctl.schema.parts import Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +74,7 @@ class QdrantHttpStore(Store):
     url: str = Field(
         "http://localhost:6333", pattern=r"^https?://", description="Address of the server."
     )
-    api_key_env: str | None = Field(
+    api_key_env: Variable | None = Field(
         None, description="Environment variable with the key that the server wants."
     )
     timeout: int = Field(60, ge=1, description="Seconds until a call is given up.")

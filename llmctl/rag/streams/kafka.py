@@ -17,6 +17,7 @@ from pydantic import Field
 from llmctl.environment import variable
 from llmctl.errors import MissingError
 from llmctl.rag.streams.base import Gone, Known, Message, Stream
+from llmctl.schema.parts import Variable
 
 EXAMPLE = "localhost:9092"
 MORE = """'{"security.protocol": "SSL"}'"""
@@ -149,12 +150,11 @@ class KafkaStream(Stream):
 
     needs: ClassVar[dict[str, str]] = {"confluent-kafka": "stream"}
 
-    url_env: str = Field(
+    url_env: Variable = Field(
         "KAFKA_SERVERS",
-        min_length=1,
         description="Environment variable with the bootstrap servers, host:port with commas.",
     )
-    settings_env: str | None = Field(
+    settings_env: Variable | None = Field(
         None,
         description="Environment variable with more librdkafka settings as JSON, such as sasl.*.",
     )

@@ -12,6 +12,7 @@ from pydantic import Field
 from llmctl.environment import variable
 from llmctl.errors import MissingError
 from llmctl.rag.streams.base import Gone, Known, Message, Stream
+from llmctl.schema.parts import Variable
 
 EXAMPLE = "amqp://guest:guest@localhost:5672/%2F"
 NOT_FOUND, LOCKED, ACCESS_REFUSED = 404, 405, 403
@@ -82,9 +83,8 @@ class RabbitmqStream(Stream):
 
     needs: ClassVar[dict[str, str]] = {"pika": "stream"}
 
-    url_env: str = Field(
+    url_env: Variable = Field(
         "RABBITMQ_URL",
-        min_length=1,
         description="Environment variable with the address, such as amqp://user:word@host:5672/.",
     )
     queue: str = Field(

@@ -12,6 +12,7 @@ from pydantic import Field
 from llmctl.environment import variable
 from llmctl.errors import MissingError
 from llmctl.rag.streams.base import Gone, Known, Message, Stream
+from llmctl.schema.parts import Variable
 
 EXAMPLE = "redis://localhost:6379/0"
 PATIENCE = 30.0
@@ -107,9 +108,8 @@ class RedisStream(Stream):
 
     needs: ClassVar[dict[str, str]] = {"redis": "stream"}
 
-    url_env: str = Field(
+    url_env: Variable = Field(
         "REDIS_URL",
-        min_length=1,
         description="Environment variable with the address, such as redis://localhost:6379/0.",
     )
     stream: str = Field("documents", min_length=1, description="Name of the Redis stream.")
