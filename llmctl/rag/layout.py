@@ -183,5 +183,5 @@ def markdown(document: Any, into_pictures: bool) -> str:
         # a line of its own, so that a heading stays at the start of a line
         return f"{PAGE * ends}\n\n" if ends > 0 else ""
 
-    text = NUMBER.sub(turned, marked.replace(PAGE, " "))
+    text = NUMBER.sub(turned, marked.replace(PAGE, " ")).replace("&#124;", "\\|")  # in tables
     return text + PAGE * (last - page)

@@ -84,13 +84,13 @@ def test_word_through_docling(tmp_path: Path) -> None:
     document.add_heading("Part_one <b>", 1)
     document.add_paragraph("Some words.")
     table = document.add_table(rows=2, cols=2)
-    for cell, words in zip(table._cells, ["Part", "Price", "Filter", "3"], strict=True):
+    for cell, words in zip(table._cells, ["Part", "Price", "Filter | fine", "3"], strict=True):
         cell.text = words
     document.save(tmp_path / "a.docx")
     parsed = one(tmp_path / "a.docx")
     assert parsed.title == "Manual" and parsed.headed and not parsed.paged
     assert "## Part_one <b>\n\nSome words." in parsed.text
-    assert "| Part | Price |\n| - | - |\n| Filter | 3 |" in parsed.text
+    assert "| Part | Price |\n| - | - |\n| Filter \\| fine | 3 |" in parsed.text
 
 
 @installed
