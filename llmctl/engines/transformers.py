@@ -70,9 +70,9 @@ class TransformersEngine(Engine):
     @contextmanager
     def start(self) -> Iterator[Session]:
         """Load the model and its tokenizer."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
-        from llmctl import digest, modelref
+        from llmctl import digest, modelref, pretrained
 
         device_here(self.device)
         folder = modelref.hf_folder(self.model)
@@ -80,8 +80,8 @@ class TransformersEngine(Engine):
         options = self.load_options()
         with modelref.silenced():
             own = adapter if adapter and (adapter / "tokenizer.json").is_file() else folder
-            tokenizer = AutoTokenizer.from_pretrained(own)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=options["dtype"])
+            tokenizer = pretrained.tokenizer(own)
+            model = pretrained.model(AutoModelForCausalLM, folder, dtype=options["dtype"])
             if adapter is not None:
                 model = with_adapter(model, adapter, len(tokenizer))
         session = TransformersSession(model.to(options["device"]).eval(), tokenizer, self.context)

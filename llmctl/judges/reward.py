@@ -36,16 +36,18 @@ class RewardJudge(Judge):
     def open(self, cache: Path | None = None) -> Iterator[LiveJudge]:
         """Load the model; one that has other than one output is refused."""
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
-        from llmctl import modelref
+        from llmctl import modelref, pretrained
 
         folder = modelref.hf_folder(self.model)
         device = device_here(self.device)
         with modelref.silenced():
-            tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32
+            tokenizer = pretrained.tokenizer(folder)
+            model = pretrained.model(
+                AutoModelForSequenceClassification,
+                folder,
+                dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32,
             )
         if model.config.num_labels != 1:
             raise InputError(

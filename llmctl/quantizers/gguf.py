@@ -123,12 +123,11 @@ class GgufQuantizer(Quantizer):
 
 def hf_ids(folder: Path, texts: list[str]) -> list[list[int]]:
     """Token ids as Transformers sees them; none is added."""
-    from transformers import AutoTokenizer
-
+    from llmctl import pretrained
     from llmctl.modelref import silenced
 
     with silenced():
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = pretrained.tokenizer(folder)
     return [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmctl import modelref, ui
+from llmctl import modelref, pretrained, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError, LlmctlError
 from llmctl.schema.merge import MergeRecipe
@@ -118,8 +118,6 @@ class Parts:
     """The base and the sources of a recipe, loaded one at a time."""
 
     def __init__(self, recipe: MergeRecipe, artifact: Artifact) -> None:
-        from transformers import AutoTokenizer
-
         self.recipe, self.artifact = recipe, artifact
         self.folder = modelref.hf_folder(recipe.model)
         self.four_bits = recipe.dequantize
@@ -133,11 +131,11 @@ class Parts:
 
                 raise MissingError(f"a base of 4 bits needs bitsandbytes: {install_hint('train')}")
         self.folders = [self._folder(number) for number in range(len(recipe.sources))]
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(self.folder)
+        self.tokenizer = pretrained.tokenizer(self.folder)
         for number, folder in enumerate(self.folders):
             self._check(number, folder)
             if (folder / "tokenizer.json").is_file():
-                own = AutoTokenizer.from_pretrained(folder)
+                own = pretrained.tokenizer(folder)
                 if number and own.get_vocab() != self.tokenizer.get_vocab():
                     raise InputError(
                         f"{self.name(number)}: has another vocabulary than the sources before it"

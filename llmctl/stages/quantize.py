@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from llmctl import modelref, rows, shards, ui
+from llmctl import modelref, pretrained, rows, shards, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import GateError, InputError, LlmctlError
 from llmctl.quantizers.base import Made, Measured
@@ -119,11 +119,11 @@ def measure_source(recipe: QuantizeRecipe, folder: Path, text: Path, target: Pat
     """Log-probabilities of the source in float32 arithmetic, float16 in a file a window."""
     import numpy as np
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     with modelref.silenced():
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        tokenizer = pretrained.tokenizer(folder)
+        model = pretrained.model(AutoModelForCausalLM, folder, dtype=torch.float32).eval()
     windows = windows_of(recipe, tokenizer, text)
     nll, count = 0.0, 0
     with torch.inference_mode():

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedTokenizerBase,
 )
 
-from llmctl import modelref
+from llmctl import modelref, pretrained
 from llmctl.artifact import Artifact
 from llmctl.errors import LlmctlError
 from llmctl.schema.parts import WeightType
@@ -35,10 +34,11 @@ def load(
     """
     from llmctl.training import split
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerBase = pretrained.tokenizer(folder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    model = pretrained.model(
+        AutoModelForCausalLM,
         folder,
         dtype=torch.float32,
         use_safetensors=True,

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, set_seed
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer, suppress_seqcls_warning
 
-from llmctl import modelref, ui
+from llmctl import modelref, pretrained, ui
 from llmctl.alignment.reward import RewardObjective
 from llmctl.artifact import Artifact
 from llmctl.errors import LlmctlError
@@ -87,7 +87,7 @@ def align(recipe: DpoRecipe, objective: RewardObjective, artifact: Artifact) -> 
 def load(recipe: DpoRecipe, source: Path, words: Vocabulary) -> Any:
     """The model in fp32 with a new head that gives one number; the head's start is seeded."""
     set_seed(recipe.seed)
-    with suppress_seqcls_warning(), warnings.catch_warnings():
+    with suppress_seqcls_warning(), warnings.catch_warnings(), pretrained.told(source):
         warnings.simplefilter("ignore")
         found: Any = AutoModelForSequenceClassification.from_pretrained(
             source, num_labels=1, dtype=torch.float32, use_safetensors=True,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AddedToken, PreTrainedTokenizerBase
 
-from llmctl import modelref, templates, ui
+from llmctl import modelref, pretrained, templates, ui
 from llmctl.artifact import Artifact
 from llmctl.errors import InputError
 from llmctl.schema.training import TrainingRecipe
@@ -45,12 +45,12 @@ def of(recipe: TrainingRecipe, source: Path) -> Vocabulary:
 
     An adapter that is continued brings its own, with the tokens that it was trained with.
     """
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+    tokenizer: PreTrainedTokenizerBase = pretrained.tokenizer(source)
     known = set(tokenizer.get_vocab().values())
     if recipe.adapter is not None:
         folder = modelref.adapter_folder(recipe.adapter.path)
         if (folder / "tokenizer.json").is_file():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = pretrained.tokenizer(folder)
     marks = list(recipe.new_tokens)
     if recipe.chat_template is not None:
         template = templates.find(recipe.chat_template)
