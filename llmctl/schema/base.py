@@ -251,6 +251,8 @@ def _lines(error: ValidationError, cls: type[BaseModel], layer: Layer, path: Pat
         else:
             if each["type"] == "value_error":
                 where = str(layer.places.get((*loc, *_named(each["msg"]))) or where)
+            elif each["type"] == "backend_kind":
+                where = str(layer.places.get((*loc, "kind")) or where)
             name = _dotted(loc) if loc or each["type"] == "missing" else ""
             lines.append((loc, each["type"], f"{where}: {name}{_message(each, bool(loc))}"))
     for loc, kind, line in lines:

@@ -145,7 +145,9 @@ def create(
                     else generated(session, body, trace)
                 )
                 place.push_async_callback(events.aclose)  # the engine stops, too
-                first = await anext(events)  # an error before the first byte is a proper status
+                first = await anext(events, None)  # an error before it is a proper status
+                if first is None:
+                    raise not_openais()
                 shown = finishing(first, events, trace, documents is not None)
                 return Stream(shown, trace, place.pop_all())
             if isinstance(session, HttpSession):
@@ -253,9 +255,25 @@ async def passed_on(
         raise Refused(502, f"the engine does not answer ({type(error).__name__})") from None
     if response.status_code != 200:
         raise refused_by_engine(response.status_code, response.content)
-    reply: dict[str, Any] = response.json()
+    reply = answer_in(response)
     count_tokens(trace, reply.get("usage"))
     return reply
+
+
+def answer_in(response: httpx.Response) -> dict[str, Any]:
+    """The answer of an engine, which may be any page that somebody took for one."""
+    try:
+        reply: dict[str, Any] = response.json()
+        if isinstance(reply["choices"][0]["message"], dict):
+            return reply
+    except (ValueError, LookupError, TypeError):
+        pass
+    raise not_openais()
+
+
+def not_openais() -> Refused:
+    """What answers is no engine, or another one than the recipe's `base_url` was to name."""
+    return Refused(502, "the engine does not answer in OpenAI's form; is its `base_url` right?")
 
 
 def count_tokens(trace: Trace, usage: Any) -> None:
@@ -282,6 +300,8 @@ async def passed_through(
     try:
         if response.status_code != 200:
             raise refused_by_engine(response.status_code, await response.aread())
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise not_openais()
         rest = b""
         async for part in response.aiter_raw():
             *events, rest = (rest + part).replace(b"\r\n", b"\n").split(b"\n\n")
