@@ -72,6 +72,12 @@ def _unforeseen(error: BaseException) -> int:
     if is_disk_full(error):
         ui.error("the disk is full; free some space and run again")
         return 1
+    if isinstance(error, MemoryError):
+        ui.error("the memory ran out; end other programs, or give the recipe less to hold at once")
+        return 1
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        ui.error("too many files are open; raise the limit with `ulimit -n 1024` and run again")
+        return 1
     if isinstance(error, FileNotFoundError) and not _has_place():
         ui.error("the working directory is not there any more; change to another one")
         return 2

@@ -94,9 +94,19 @@ def require(what: str, needs: dict[str, str]) -> None:
 
 def plan(stage: str | None, path: Path, options: Options, *, fetch: bool = False) -> Plan:
     """Check the recipe, digest the inputs, and compare with what is in `out`."""
+    return _plan(_load(stage, path, options), options, fetch=fetch)
+
+
+def _load(stage: str | None, path: Path, options: Options) -> Loaded:
+    """The recipe, read once: it may be a pipe, or be edited while a run waits for another."""
     loaded = load(stage, path, options.sets, options.out)
     recipe = loaded.recipe
     artifacts.check_out(recipe.out, str(loaded.place("out")), recipe.stage, recipe.inputs())
+    return loaded
+
+
+def _plan(loaded: Loaded, options: Options, *, fetch: bool = False) -> Plan:
+    recipe = loaded.recipe
     needs = recipe.all_needs()
     if fetch:
         require(recipe.stage, needs)
@@ -188,13 +198,12 @@ def run(stage: str | None, path: Path, options: Options) -> dict[str, Any]:
     """Run a stage from its recipe; returns what `--json` prints."""
     if options.offline:
         go_offline()
-    loaded = load(stage, path, options.sets, options.out)
+    loaded = _load(stage, path, options)
     out, where = loaded.recipe.out, str(loaded.place("out"))
-    artifacts.check_out(out, where, loaded.recipe.stage, loaded.recipe.inputs())
     with artifacts.locked(out, where):
-        planned = plan(stage, path, options, fetch=True)
+        planned = _plan(loaded, options, fetch=True)
         if not planned.up_to_date and artifacts.publish_finished(out, planned.key):
-            planned = plan(stage, path, options)
+            planned = _plan(loaded, options)
         if planned.up_to_date:
             artifacts.sweep(out)
             ui.note(f"{planned.recipe.stage}: {out} is up to date")
@@ -208,19 +217,18 @@ def follow(path: Path, options: Options) -> tuple[dict[str, Any], int]:
     """Follow the stream of an ingest recipe; (what `--json` prints, signal that ended it or 0)."""
     if options.offline:
         go_offline()
-    loaded = load("ingest", path, options.sets, options.out)
+    loaded = _load("ingest", path, options)
     if loaded.recipe.source.kind != "stream":
         raise RecipeError(
             f"{loaded.place('source')}: source: --follow needs a source of kind 'stream', "
             f"found '{loaded.recipe.source.kind}'"
         )
     out, where = loaded.recipe.out, str(loaded.place("out"))
-    artifacts.check_out(out, where, loaded.recipe.stage, loaded.recipe.inputs())
     with artifacts.locked(out, where):
-        first = plan("ingest", path, options, fetch=True)
+        first = _plan(loaded, options, fetch=True)
 
         def publish() -> None:
-            planned = plan("ingest", path, replace(options, force=False))
+            planned = _plan(loaded, replace(options, force=False))
             if not planned.up_to_date:
                 ui.note(f"ingest: {out}: snapshot because: {'; '.join(planned.reason[:5])}")
                 try:

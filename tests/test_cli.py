@@ -290,6 +290,28 @@ def test_a_full_disk_that_a_library_tells_of_is_one_line() -> None:
     assert (done.returncode, done.stderr) == (1, told)
 
 
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("MemoryError", "the memory ran out; end other programs"),
+        ("OSError(24, 'Too many open files', 'x')", "too many files are open; raise the limit"),
+    ],
+)
+def test_a_limit_of_the_machine_is_one_line(raised: str, told: str) -> None:
+    code = program(f"raise {raised}")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(told)
+
+
+def test_a_recipe_may_come_through_a_pipe(tmp_path: Path) -> None:
+    """It was read twice, the second time to nothing."""
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    recipe = "stage: dedup\\nout: made\\ndata: rows.jsonl\\n"
+    done = shell(f"printf '{recipe}' | llmctl dedup /dev/stdin -q", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "made\n"), done.stderr
+
+
 def test_an_import_that_is_interrupted_is_an_interrupt() -> None:
     """NumPy turns a KeyboardInterrupt of its import into an ImportError, others print it."""
     printing = (*IMPORTING[:3], "    sys.excepthook(type(error), error, None)", IMPORTING[3])

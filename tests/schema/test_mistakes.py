@@ -40,6 +40,10 @@ MISTAKES = {
     "stage: build-dataset\nout: out\nsource: a\nfilters: [{kind: keywords, words: ['']}]\n": [
         "4:36: filters.0.words.0: string should have at least 1 character, found ''"
     ],
+    "stage: serve\nout: out\nengine:\n  prefix: a\n  kind: eco\n": [
+        "5:3: engine: no engine named 'eco', did you mean 'echo'?; there are: echo, llamacpp, "
+        "openai, transformers"
+    ],
     "stage: dedup\nout: 2026-01-01\ndata: a\n": ["2:1: out: a path is needed, found 2026-01-01"],
     "stage: dedup\nout: out\ndata: a\nmethods: []\n": ["4:1: methods: at least 1 needed, found 0"],
     "stage: dedup\nout: out\ndata: a\nmethods: [exact, exact]\n": [
