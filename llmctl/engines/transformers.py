@@ -142,12 +142,17 @@ class TransformersSession(Session):
 
     def prompt_ids(self, request: Request) -> Any:
         """The rendered prompt, shape (1, tokens); one without room for an answer is refused."""
+        from jinja2 import TemplateError
+
         if self.tokenizer.chat_template is None:
-            raise LlmctlError("the model has no chat template; it cannot chat")
-        encoded = self.tokenizer.apply_chat_template(
-            list(request.messages), add_generation_prompt=True, return_tensors="pt",
-            return_dict=True,
-        )  # fmt: skip
+            raise InputError("the model has no chat template; it cannot chat")
+        try:
+            encoded = self.tokenizer.apply_chat_template(
+                list(request.messages), add_generation_prompt=True, return_tensors="pt",
+                return_dict=True,
+            )  # fmt: skip
+        except TemplateError as error:  # of a system turn, or of two user turns in a row
+            raise InputError(f"the model's chat template refuses the messages: {error}") from None
         ids = encoded["input_ids"]
         if ids.shape[1] + 1 > self.context:
             raise CallError(

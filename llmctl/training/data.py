@@ -8,7 +8,8 @@ same as the end of turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +43,19 @@ class Tokens:
     def targets(self) -> int:
         """How many tokens have a loss: the first of a row has no predictor."""
         return sum(self.trained[1:])
+
+
+@contextmanager
+def refusals(tokenizer: PreTrainedTokenizerBase, where: str) -> Iterator[None]:
+    """Say at the row what the chat template does not take, such as a system turn."""
+    from jinja2 import TemplateError
+
+    if not tokenizer.chat_template:
+        raise InputError(f"{where}: is a conversation, and the model has no chat template")
+    try:
+        yield
+    except TemplateError as error:
+        raise InputError(f"{where}: the chat template refuses it: {error}") from None
 
 
 def render(
@@ -142,17 +156,11 @@ def _conversation(
 
     All in characters.
     """
-    from jinja2 import TemplateError
-
     check_example(row, where)
-    if not tokenizer.chat_template:
-        raise InputError(f"{where}: is a conversation, and the model has no chat template")
     messages, tools = row["messages"], row.get("tools")
-    try:
+    with refusals(tokenizer, where):
         text = render(tokenizer, messages, tools=tools)
         spans = answer_spans(tokenizer, messages, text, where, tools)
-    except TemplateError as error:
-        raise InputError(f"{where}: the chat template refuses it: {error}") from None
     check_said(text, messages, where)
     said = [m for m in messages if m["role"] == "assistant"]
     wanted = [span for span, m in zip(spans, said, strict=True) if learnt(m)]

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from llmctl.errors import InputError
 from llmctl.records import row_id
 from llmctl.training import measure
-from llmctl.training.data import encode, render
+from llmctl.training.data import encode, refusals, render
 from llmctl.training.measure import Mean, mean
 
 
@@ -65,8 +65,9 @@ def _answers(
     where: str,
 ) -> tuple[list[int], list[list[int]], list[str]]:
     """(tokens of the prompt, tokens of each answer, the rendered texts)."""
-    prompt = render(tokenizer, messages, prompt=True)
-    texts = [render(tokenizer, [*messages, *answer]) for answer in answers]
+    with refusals(tokenizer, where):
+        prompt = render(tokenizer, messages, prompt=True)
+        texts = [render(tokenizer, [*messages, *answer]) for answer in answers]
     if not all(text.startswith(prompt) for text in texts):
         raise InputError(f"{where}: the chat template changes the prompt once it is answered")
     ids = encode(tokenizer, prompt)[0]

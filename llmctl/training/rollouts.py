@@ -72,8 +72,9 @@ def asked(row: dict[str, Any]) -> dict[str, Any]:
 def encoded(rows: Rows, tokenizer: Any) -> list[Prompt]:
     """The prompts with the assistant's turn opened."""
     found = []
-    for _, row in rows:
-        text = data.render(tokenizer, row["prompt"], prompt=True)
+    for where, row in rows:
+        with data.refusals(tokenizer, where):
+            text = data.render(tokenizer, row["prompt"], prompt=True)
         name = str(row.get("id") or row_id(text))
         found.append(Prompt(name, row["prompt"], data.encode(tokenizer, text)[0], row))
     return found

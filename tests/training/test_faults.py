@@ -6,17 +6,21 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
+from tiny_tokenizer import tiny_tokenizer
 from training_runs import CHAT, recipe
 
 from llmctl.artifact import Artifact, Input
-from llmctl.errors import LlmctlError
-from llmctl.training import causal
+from llmctl.engines.base import Request
+from llmctl.engines.transformers import TransformersSession
+from llmctl.errors import InputError, LlmctlError
+from llmctl.training import causal, preference, rollouts
 
 pytestmark = pytest.mark.model
 
@@ -172,3 +176,26 @@ def test_the_sample_rows_have_no_fault(tiny_model: Path, tmp_path: Path) -> None
     artifact = Artifact(tmp_path)
     train, _ = causal.tokens(recipe("sft", tiny_model, CHAT), artifact, tokenizer)
     assert len(train) == 13 and not artifact.dropped
+
+
+SIDES = ("chosen", "rejected")
+REFUSES = "{{ raise_exception('no system turn') }}" + CHATML
+
+
+@pytest.mark.parametrize(
+    ("template", "said"), [(None, "has no chat template"), (REFUSES, "no system turn")]
+)
+def test_what_a_template_does_not_take_is_told_by_each_reader(
+    template: str | None, said: str
+) -> None:
+    """The engine's error is a request's answer in serve, the others name the row."""
+    tokenizer = tiny_tokenizer(template)
+    turn = [{"role": "user", "content": "Why?"}]
+    pair = {"prompt": turn, **{n: [{"role": "assistant", "content": n}] for n in SIDES}}
+    with pytest.raises(InputError, match=f"^f:1: .*{said}"):
+        preference.tokens_of(tokenizer, pair, "f:1")
+    with pytest.raises(InputError, match=f"^f:1: .*{said}"):
+        rollouts.encoded([("f:1", pair)], tokenizer)
+    session = TransformersSession(SimpleNamespace(), tokenizer, 100)
+    with pytest.raises(InputError, match=said):
+        session.prompt_ids(Request(turn))
