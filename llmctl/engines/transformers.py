@@ -55,7 +55,12 @@ class TransformersEngine(Engine):
         "auto", description="Weights in memory; auto is float32 on CPU and bfloat16 on a GPU."
     )
     device: Device = "auto"
-    context: int = Field(4096, ge=128, description="Longest prompt and answer together, in tokens.")
+    context: int = Field(
+        4096,
+        ge=128,
+        description="Longest prompt and answer together, in tokens; no more than the model has "
+        "positions.",
+    )
 
     def load_options(self) -> dict[str, Any]:
         """The keywords of `from_pretrained`."""
@@ -137,7 +142,9 @@ class TransformersSession(Session):
         # the vectors of a soft prompt stand before the first token only; the cache keeps them
         self.rest = model.get_base_model() if hasattr(model, "peft_config") else model
         self.tokenizer = tokenizer
-        self.context = context
+        # past its positions a model fails, or writes nonsense
+        positions = getattr(model.config, "max_position_embeddings", None)
+        self.context = min(context, positions or context)
         self._lock = threading.Lock()
 
     def prompt_ids(self, request: Request) -> Any:

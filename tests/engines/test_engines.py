@@ -20,7 +20,7 @@ from llmctl.engines.llamacpp import LlamaCppEngine, reason
 from llmctl.engines.openai import retry_after
 from llmctl.engines.transformers import TransformersSession, device_here
 from llmctl.errors import InputError, LlmctlError, MissingError, RecipeError
-from llmctl.generation.spending import OutOfBudgetError, Spending, charged
+from llmctl.generation.spending import CallError, OutOfBudgetError, Spending, charged
 from llmctl.rag.embedders.base import Embedder
 from llmctl.schema.base import load
 
@@ -340,3 +340,22 @@ def test_the_first_error_of_llama_cpp_is_its_reason() -> None:
     assert reason(said) == "insufficient memory (4 TB)"
     assert reason(said[3:]) == "RuntimeError: please check the input params."
     assert reason([]) == "it gave no reason"
+
+
+@pytest.mark.model
+def test_no_more_is_read_than_the_model_has_positions() -> None:
+    """GPT-2 failed past them with an index out of range; others write nonsense."""
+    torch = pytest.importorskip("torch")
+    from tiny_tokenizer import tiny_tokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    shape = {"n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    ids = {"bos_token_id": None, "eos_token_id": None, "vocab_size": len(tokenizer)}
+    model = GPT2LMHeadModel(GPT2Config(**shape, **ids)).eval()
+    session = TransformersSession(model, tokenizer, 4096)
+    with pytest.raises(CallError, match="tokens, the context 64; shorten it"):
+        session.answer(Request(user("x" * 60)))
+    reply = session.answer(Request(user("x" * 10), max_tokens=500))
+    assert reply.prompt_tokens + reply.completion_tokens <= 64

@@ -196,6 +196,6 @@ def test_what_a_template_does_not_take_is_told_by_each_reader(
         preference.tokens_of(tokenizer, pair, "f:1")
     with pytest.raises(InputError, match=f"^f:1: .*{said}"):
         rollouts.encoded([("f:1", pair)], tokenizer)
-    session = TransformersSession(SimpleNamespace(), tokenizer, 100)
+    session = TransformersSession(SimpleNamespace(config=None), tokenizer, 100)
     with pytest.raises(InputError, match=said):
         session.prompt_ids(Request(turn))
