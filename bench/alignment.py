@@ -26,7 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -52,8 +52,8 @@ RULES = {
         "{answer} Source: {site}. Topic: {topic}.",
         re.compile(rf"Source: {SITE}\.?$", re.IGNORECASE),
         {
-            "dpo": {"learning_rate": 1e-4, "max_steps": 10},
-            "grpo": {"learning_rate": 3e-4, "max_steps": 8},
+            "dpo": {"learning_rate": 5e-5, "max_steps": 16},
+            "grpo": {"learning_rate": 1.5e-4, "max_steps": 16, "beta": 0.3},
         },
     ),
     "opens": Rule(
@@ -68,6 +68,10 @@ OPENED = "Question: {question}\nAnswer: According to wikipedia.org,"
 HELD_OUT = 64
 TOKENS = 48
 """Of the longest sampled answer."""
+DRAWS = 4
+"""Sampled answers to each held-out prompt: one tells a rate of 64 prompts to 6 points only."""
+SEEN = 300
+"""Questions of a draw by which settings were chosen."""
 LORA = {"r": 8, "alpha": 16}
 JUDGE = {
     "kind": "pairwise", "max_tokens": 60,
@@ -183,12 +187,20 @@ def trained(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def rates(args: argparse.Namespace) -> dict[str, Any]:
     """How many sampled answers to the held-out prompts follow the rule, of every policy."""
+    from llmctl.training import measure
+
     names = [name for name in STEPS if (args.out / name / "model").exists() and name != "reward"]
-    return {name: sampled(name, args) for name in names}
+    found = {name: sampled(name, args) for name in names}
+    start = found["sft"]["each"]
+    for policy in found.values():
+        each = policy.pop("each")
+        gained = [after - before for before, after in zip(start, each, strict=True)]
+        policy |= {"rule": str(measure.mean(each)), "change": str(measure.mean(gained))}
+    return found
 
 
 def sampled(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """The rate of the rule, the length of the answers, and the KL to `sft`."""
+    """The rate of the rule at each prompt, the length of the answers, and the KL to `sft`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from llmctl.training import measure, outcome, rollouts
@@ -199,14 +211,18 @@ def sampled(name: str, args: argparse.Namespace) -> dict[str, Any]:
     policy = load(folder)
     lines = (args.out / "data/pairs-validation.jsonl").read_text().splitlines()
     prompts = rollouts.encoded([("", json.loads(line)) for line in lines], tokenizer)
-    answers = rollouts.sample(policy, tokenizer, prompts, TOKENS, 1.0, seed=7)
+    answers = rollouts.sample(policy, tokenizer, prompts * DRAWS, TOKENS, 1.0, seed=7)
     texts = [tokenizer.decode(each, skip_special_tokens=True).strip() for each in answers]
-    rule = RULES[args.rule].followed
-    rate = measure.mean([float(bool(rule.search(text))) for text in texts])
-    length = measure.mean([float(len(each)) for each in answers])
-    found = {"rule": str(rate), "tokens": str(length), "texts": texts[:8]}
+    rule, many = RULES[args.rule].followed, len(prompts)
+    follows = [bool(rule.search(text)) for text in texts]
+    found = {
+        "each": [sum(follows[at::many]) / DRAWS for at in range(many)],
+        "tokens": str(measure.mean([float(len(each)) for each in answers[:many]])),
+        "texts": texts[:8],
+    }
     if name != "sft":
-        found["kl_to_sft"] = str(outcome.kl(policy, load(args.out / "sft/model"), prompts, answers))
+        start = load(args.out / "sft/model")
+        found["kl_to_sft"] = str(outcome.kl(policy, start, prompts, answers[:many]))
     return found
 
 
@@ -241,9 +257,26 @@ def arc(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def arc_test(args: argparse.Namespace) -> dict[str, Any]:
-    """As `arc`, with other questions than those by which settings were chosen."""
-    file = write(args.out / "data/arc-test.jsonl", questions(args.data / "arc/easy/test.jsonl.gz"))
-    return compared("arc_test", [{"kind": "choice", "name": "bare", "data": file}], args)
+    """As `arc`, with other questions than those by which settings were chosen at first."""
+    return asked("arc_test", questions(args.data / "arc/easy/test.jsonl.gz"), args)
+
+
+def arc_fresh(args: argparse.Namespace) -> dict[str, Any]:
+    """As `arc_test`, without the questions whose figures were known when settings were chosen."""
+    from llmctl.evaluation.tasks.base import draw
+    from llmctl.schema.eval import EvalRecipe
+
+    rows = questions(args.data / "arc/easy/test.jsonl.gz")
+    for _ in range(2):  # the two draws of `arc_test` and of what it left, as `eval` makes them
+        seen = draw(rows, SEEN, EvalRecipe.model_fields["seed"].default)
+        rows = [row for row in rows if row not in seen]
+    return asked("arc_fresh", rows, args)
+
+
+def asked(step: str, rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """Questions with bare options."""
+    file = write(args.out / f"data/{step.replace('_', '-')}.jsonl", rows)
+    return compared(step, [{"kind": "choice", "name": "bare", "data": file}], args)
 
 
 def hellaswag(args: argparse.Namespace) -> dict[str, Any]:
@@ -258,20 +291,51 @@ def hellaswag(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def compared(step: str, tasks: list[dict[str, str]], args: argparse.Namespace) -> dict[str, Any]:
-    """The tasks for every policy, less the figures of `sft`, question by question."""
-    found = {}
-    for name in ("dpo", "grpo", "ppo"):
+    """The tasks for every policy, less the figures of `sft`, question by question.
+
+    `sft` is asked once: `baseline` in each recipe would ask it for every policy.
+    """
+    found: dict[str, Any] = {}
+    results: dict[str, dict[str, list[float]]] = {}
+    for name in ("sft", "dpo", "grpo", "ppo"):
         if not (args.out / name / "manifest.json").exists():
             continue
+        out = args.out / f"{step}-{name}"
         recipe = {
-            "stage": "eval", "model": str(args.out / name), "baseline": str(args.out / "sft"),
-            "out": str(args.out / f"{step}-{name}"), "limit": args.questions, "tasks": tasks,
+            "stage": "eval", "model": str(args.out / name), "out": str(out),
+            "limit": args.questions, "tasks": tasks,
         }  # fmt: skip
-        found[name] = llmctl(recipe, args.out, f"{step}-{name}")
+        found[name] = llmctl(recipe, args.out, out.name)
+        results[name] = figures(out)
+        if name != "sft":
+            found[name]["less_sft"] = less(results["sft"], results[name])
     return found
 
 
-MEASURED = {"rates": rates, "arc": arc, "arc_test": arc_test, "hellaswag": hellaswag}
+def figures(out: Path) -> dict[str, list[float]]:
+    """TASK.METRIC -> what `eval` found for each question."""
+    found: dict[str, list[float]] = {}
+    for line in (out / "samples.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        for metric in ("accuracy", "probability"):
+            found.setdefault(f"{row['task']}.{metric}", []).append(row["model"][metric])
+    return found
+
+
+def less(start: dict[str, list[float]], policy: dict[str, list[float]]) -> dict[str, Any]:
+    """The differences, with their intervals of 95 %, as `eval` has them with a `baseline`."""
+    from llmctl.evaluation import statistics
+
+    return {name: asdict(statistics.difference(start[name], policy[name])) for name in policy}
+
+
+MEASURED = {
+    "rates": rates,
+    "arc": arc,
+    "arc_test": arc_test,
+    "arc_fresh": arc_fresh,
+    "hellaswag": hellaswag,
+}
 
 
 def main() -> None:
