@@ -52,8 +52,8 @@ RULES = {
         "{answer} Source: {site}. Topic: {topic}.",
         re.compile(rf"Source: {SITE}\.?$", re.IGNORECASE),
         {
-            "dpo": {"learning_rate": 5e-5, "max_steps": 16},
-            "grpo": {"learning_rate": 1.5e-4, "max_steps": 16, "beta": 0.3},
+            "dpo": {"learning_rate": 5e-5, "max_steps": 14},
+            "grpo": {"learning_rate": 1e-4, "max_steps": 20, "beta": 0.5},
         },
     ),
     "opens": Rule(
