@@ -7,9 +7,10 @@ opens with its source": a pair is "According to wikipedia.org, ..." against the 
 it. `sft` learns from as many answers of one kind as of the other, so that the start writes both.
 From there `dpo` learns the pairs, and a judge compares its answers with the start's; `reward`
 learns to judge them, and `grpo` and `ppo` are paid by that reward model. `rates` samples answers of
-every policy; `arc`, `arc_test` and `hellaswag` ask whether they can still do what they could.
+every policy; `arc`, `arc_test`, `arc_fresh` and `hellaswag` ask whether they can still do what they
+could.
 
-    python bench/alignment.py --data shared/data sft dpo reward grpo rates arc arc_test
+    python bench/alignment.py --data shared/data sft dpo reward grpo rates arc arc_fresh
 
 Every name is a step with a folder of its own; a step that is done is only printed again.
 """
