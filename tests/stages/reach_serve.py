@@ -86,7 +86,7 @@ class Built:
 
     def session(self) -> Any:
         """The engine's session after it was closed; a model is a stub."""
-        from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+        from transformers import LlamaConfig, LlamaForCausalLM
 
         config = LlamaConfig(
             vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
@@ -95,7 +95,7 @@ class Built:
         stub = LlamaForCausalLM(config)
         with (
             patch.dict(os.environ, {KEY: "secret"}),
-            patch.object(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: stub),
+            patch("llmctl.pretrained.model", lambda *a, **k: stub),
             self.recipe.engine.start() as session,
         ):
             return session
