@@ -84,16 +84,15 @@ def _in_package(name: str) -> Path:
 
 
 def _in_folder(path: Path) -> Path:
-    manifest = path / "manifest.json"
-    if manifest.is_file():
-        try:
-            model = json.loads(manifest.read_text(encoding="utf-8")).get("model")
-        except ValueError:
-            raise InputError(f"{manifest}: not valid JSON") from None
-        if not model:
-            raise InputError(f"{path}: is an artifact without a model")
+    manifest = read_json(path / "manifest.json")
+    model = manifest.get("model")
+    if isinstance(model, dict) and isinstance(model.get("path"), str):
         found = path / model["path"]
+        if found.resolve() == path.resolve():
+            raise InputError(f"{path}: its manifest names the folder itself as its model")
         return found if found.is_file() else _in_folder(found)
+    if str(manifest.get("schema")).startswith("llmctl."):  # else it is another program's
+        raise InputError(f"{path}: is an artifact without a model")
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         kind = read_json(path / "adapter_config.json").get("peft_type")
         if kind in SOFT:

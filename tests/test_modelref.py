@@ -160,11 +160,18 @@ def test_artifacts_say_where_their_model_is(folder: Path, tmp_path: Path) -> Non
     manifest.write_text(json.dumps({"model": {"path": "m-Q8_0.gguf"}}))
     assert modelref.gguf_file(str(artifact)) == artifact / "m-Q8_0.gguf"
 
-    for content, says in (("{}", "is an artifact without a model"), ("{", "not valid JSON")):
+    for content, says in (
+        ('{"schema": "llmctl.manifest/v1"}', "is an artifact without a model"),
+        ("{", "not valid JSON"),
+        ('{"model": {"path": "."}}', "names the folder itself"),
+    ):
         manifest.write_text(content)
         with pytest.raises(InputError) as caught:
             modelref.locate(str(artifact))
         one_line(caught.value, says)
+    for content in ("[]", '{"model": "x"}'):  # another program's manifest
+        manifest.write_text(content)
+        assert modelref.locate(str(artifact)) == artifact / "m-Q8_0.gguf"
 
 
 def test_a_gguf_and_its_folder_are_the_same_model(folder: Path, tmp_path: Path) -> None:
