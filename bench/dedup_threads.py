@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from llmctl.data import kernels, scan
 from llmctl.data.dedupers.base import Deduper, Rows
 from llmctl.data.entries import collected
+from llmctl.data.threads import mapped
 from llmctl.stages.dedup import warm_up
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ def arithmetic(steps: int) -> np.uint64:
 
 def once(data: Path, threads: int) -> dict[str, list[float]]:
     use = kernels.kernel("numba")
-    found = {"arithmetic": timed(lambda: kernels.mapped(arithmetic, [STEPS] * 8, threads))[1]}
+    found = {"arithmetic": timed(lambda: mapped(arithmetic, [STEPS] * 8, threads))[1]}
     entries, found["read"] = timed(lambda: collected(scan.batches(data, (), threads), [], None)[0])
     rows, alive = Rows(entries.texts, 0, use, threads), np.ones(len(entries), bool)
     for kind in ("exact", "minhash"):

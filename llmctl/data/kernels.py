@@ -10,25 +10,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from threading import Thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmctl import ui
+from llmctl.data.threads import mapped
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
-T = TypeVar("T")
-S = TypeVar("S")
 
 BASE, MULT = 0x100000001B3, 0x9E3779B97F4A7C15
 SEED = np.uint64(0xCBF29CE484222325)
@@ -415,41 +411,6 @@ def kernel(name: str = "auto") -> Kernel:
 def narrow(numbers: NDArray[Any], below: int) -> NDArray[Any]:
     """Numbers below a bound, in half the memory where they fit."""
     return numbers.astype(np.int32) if below < 2**31 else numbers
-
-
-def mapped(work: Callable[[T], S], items: list[T], threads: int, label: str = "") -> list[S]:
-    """work(item) of each item, in order, on threads: the kernels let go of the interpreter.
-
-    The caller's thread is one of them: one that only waits is woken for each item, and takes a
-    core from those that work. A `label` shows progress. The first item's error is raised.
-    """
-    found: dict[int, S] = {}
-    errors: dict[int, BaseException] = {}
-    waiting = iter(range(len(items)))
-
-    def drain(advance: Callable[[], object]) -> None:
-        at = 0
-        try:
-            for at in waiting:
-                if errors:
-                    return
-                found[at] = work(items[at])
-                advance()
-        except BaseException as error:
-            errors[at] = error
-
-    shown = label and len(items) > 1
-    with ui.progress(label, len(items)) if shown else nullcontext(lambda: None) as advance:
-        others = min(threads, len(items)) - 1
-        helpers = [Thread(target=drain, args=(advance,)) for _ in range(others)]
-        for each in helpers:
-            each.start()
-        drain(advance)
-        for each in helpers:
-            each.join()
-    if errors:
-        raise errors[min(errors)]
-    return [found[at] for at in range(len(items))]
 
 
 def cuts(sizes: NDArray[Any], most: int) -> list[tuple[int, int]]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmctl.data.folding import encoded
-from llmctl.data.kernels import GROUP, Buffer, Bytes, Ids, bounds, cuts, mapped
+from llmctl.data.kernels import GROUP, Buffer, Bytes, Ids, bounds, cuts
+from llmctl.data.threads import mapped
 
 FLUSHED = 1 << 22
 """Bytes that are gathered before they are written."""

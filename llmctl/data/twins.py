@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmctl.data.kernels import Floats, Ids, Kernel, Words, allocated, mapped, narrow
+from llmctl.data.kernels import Floats, Ids, Kernel, Words, allocated, narrow
+from llmctl.data.threads import mapped
 
 AT_ONCE = 1 << 14
 """Rows whose signatures are read together (8 MB)."""

@@ -18,7 +18,8 @@ from llmctl import rows as row_files
 from llmctl.data import blocks, index, lines, scan
 from llmctl.data.dedupers.base import Cut, Signed
 from llmctl.data.entries import Batch, Entries, Entry, collected, preference, short
-from llmctl.data.kernels import Ids, kernel, mapped
+from llmctl.data.kernels import Ids, kernel
+from llmctl.data.threads import mapped
 from llmctl.data.verdicts import Verdicts, judge, threads_of
 from llmctl.errors import InputError
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from llmctl.data import kernels
 from llmctl.data.dedupers.base import Deduper, Found, Rows
 from llmctl.data.folding import SEPARATORS, composed, encoded
+from llmctl.data.threads import mapped
 from llmctl.data.twins import components
 
 WORDS = ["alpha", "beta", "Gamma", "été", "ÉTÉ", "λ", "日本", "x", "don't", "a-b", "🙂", "हिन्दी"]
@@ -127,8 +128,8 @@ def test_rows_of_equal_keys_are_paired_in_both_orders(keys: list[int], random: A
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_items_shared_by_threads_come_back_in_order(threads: int) -> None:
-    assert kernels.mapped(lambda n: n * n, list(range(100)), threads) == [n * n for n in range(100)]
-    assert kernels.mapped(lambda n: n, [], threads) == []
+    assert mapped(lambda n: n * n, list(range(100)), threads) == [n * n for n in range(100)]
+    assert mapped(lambda n: n, [], threads) == []
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -145,7 +146,7 @@ def test_the_first_item_that_fails_is_the_one_that_is_told(threads: int) -> None
             raise ValueError("five")
 
     with pytest.raises(ValueError, match="five"):
-        kernels.mapped(work, list(range(1000)), threads)
+        mapped(work, list(range(1000)), threads)
     assert len(begun) < 20, "work goes on after an error"
 
 

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from llmctl.data.dedupers.base import Deduper, Found, Rows
 from llmctl.data.folding import composed, unpunctuated
-from llmctl.data.kernels import GROUP, Ids, Plain, Words, cuts, mapped
+from llmctl.data.kernels import GROUP, Ids, Plain, Words, cuts
 from llmctl.data.texts import joined, picked
+from llmctl.data.threads import mapped
 from llmctl.data.twins import Pairs
 
 

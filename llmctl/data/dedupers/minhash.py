@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from llmctl import ui
 from llmctl.data import kernels, twins
 from llmctl.data.dedupers.base import Deduper, Found, Rows, Signed
-from llmctl.data.kernels import Floats, Ids, Kernel, Shape, Source, mapped, narrow
+from llmctl.data.kernels import Floats, Ids, Kernel, Shape, Source, narrow
 from llmctl.data.runners.base import Compare, Sign, compared, pairs_of
+from llmctl.data.threads import mapped
 from llmctl.data.twins import Pairs
 
 Counts = NDArray[np.int32]
